@@ -1,0 +1,87 @@
+"""The C++ side as Python sees it: ids, and the embedding worker. Built from native/bindings."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+class TransportError(RuntimeError):
+    """A request to an embedding server failed; names server rank and operation."""
+
+class ServerError(RuntimeError):
+    """An embedding server answered a request with an error; names server rank, operation and reason."""
+
+def xxh64(data: bytes, seed: int) -> int:
+    """XXH64 (xxHash specification) of `data`, as an unsigned 64-bit integer."""
+
+def mix64(id: int) -> int:
+    """The finaliser of SplitMix64, from which the server of an id is chosen."""
+
+def make_id(prefix: int, prefix_bits: int, value: bytes) -> int:
+    """prefix in the top bits, XXH64(seed 42, value) >> prefix_bits below."""
+
+def server_of(ids: NDArray[np.uint64], servers: int) -> NDArray[np.uint32]:
+    """mix64(id) % servers of each id; shape [n]."""
+
+def initial_rows(table: dict[str, object], seed: int, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
+    """The weights that rows of `table` have before any update; shape [n, dim]."""
+
+class Lookup:
+    """Pooled activations of one batch, and what is needed to send its gradients back.
+
+    `pooled[f]` is float32 [batch, dim of feature f], in feature order, C-contiguous and writable.
+    """
+
+    @property
+    def pooled(self) -> list[NDArray[np.float32]]: ...
+    @property
+    def batch(self) -> int: ...
+    @property
+    def unique_ids(self) -> int: ...
+    @property
+    def missing_ids(self) -> int:
+        """Ids not on the server: they contribute zeros (evaluation never creates rows)."""
+
+class EmbeddingWorker:
+    """Reads rows from, and sends gradients to, the embedding servers. Calls release the GIL.
+
+    One thread may look up while another updates; two threads must not do the same at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        transport: str,  # "mpi" (ranks 0..servers-1 of MPI_COMM_WORLD are servers) or "in-process"
+        servers: int,
+        tables: list[dict[str, object]],  # see persia_core.embedding.tables
+        features: list[int],  # table index of each id feature, in feature order
+        trainer: int,
+        trainers: int,
+        staleness: int,
+        sync: bool,  # servers collect all trainers' gradients of a batch, one optimizer step
+        seed: int,
+        timeout_s: float,
+    ) -> None: ...
+    def configure(self) -> None:
+        """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""
+    def lookup(
+        self,
+        batch: int,  # strictly increasing per trainer, from 0 or the restored position
+        ids: list[NDArray[np.uint64]],  # per feature, flat
+        offsets: list[NDArray[np.int64]],  # per feature, [rows + 1], offsets[0] = 0
+        training: bool,  # True: creates rows and takes a staleness permit at the servers
+    ) -> Lookup: ...
+    def update(self, lookup: Lookup, gradients: list[NDArray[np.float32]], scale: float) -> None:
+        """Expand pooled gradients (times `scale`) to ids, summed over occurrences, and apply them.
+
+        Returns when every server has acknowledged. Raises ValueError, sending nothing, when a
+        gradient is not finite or has another shape than the lookup.
+        """
+    def discard(self, lookup: Lookup) -> None:
+        """Give the permit of a training lookup back without an update (a skipped batch)."""
+    def save(self, directory: str) -> list[dict[str, object]]:
+        """Every server writes `embedding-<server>.safetensors` to `directory`; rows and bytes of each."""
+    def load(self, paths: list[str]) -> list[dict[str, object]]:
+        """Every server reads all parts and keeps the rows that are its own. Tables must be empty."""
+    def stats(self) -> list[dict[str, object]]:
+        """One dictionary per server; see docs/formats/wire.md for the counters."""
+    def shutdown(self) -> None:
+        """Tell every server to end. One trainer calls it last."""

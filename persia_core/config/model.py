@@ -1,0 +1,179 @@
+"""The configuration of one model: features, tables, training, cluster, storage, gates."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from persia_core.config.base import Section
+from persia_core.config.features import DenseFeature, EmbeddingTable, Feature, IdFeature, Name
+from persia_core.handoff.layout import check_name
+
+
+class Dataset(Section):
+    """Raw partitions: where the label is, when a sample happened, how values become ids."""
+
+    name: str
+    format: Literal["csv", "tsv", "parquet", "jsonl"]
+    label: str = "label"
+    time_column: str | None = None  # Unix seconds
+    salt: str = ""  # of this deployment; changing it changes every id
+    prefix_bits: Annotated[int, Field(ge=1, le=16)] = 8
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name("dataset", name)
+
+
+class DataChecks(Section):
+    """What a hashed partition must hold to be trained on."""
+
+    min_rows: Annotated[int, Field(ge=1)] = 1
+    label_rate: tuple[float, float] = (0.001, 0.999)
+    max_missing_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class DenseOptimizer(Section):
+    """An optimizer of torch.optim by name, with its own arguments (lr, weight_decay, ...)."""
+
+    name: str = "Adam"
+    args: dict[str, Any] = {}
+
+
+class Training(Section):
+    """How a partition is trained on."""
+
+    mode: Literal["sync", "hybrid"] = "hybrid"
+    model: str  # import path "package.module:Class" of an ordinary torch.nn.Module
+    model_args: dict[str, Any] = {}
+    seed: int = 42
+    global_batch_size: Annotated[int, Field(ge=1)] = 1024  # samples per step, over all trainers
+    epochs: Annotated[int, Field(ge=1)] = 1
+    cold_start_epochs: Annotated[int, Field(ge=1)] | None = None  # default: epochs
+    shuffle: bool = False  # else the order of the partition, which is by time
+    staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
+    dense_optimizer: DenseOptimizer = DenseOptimizer()
+    max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _sync_is_not_stale(self) -> "Training":
+        if self.mode == "sync" and self.staleness != 1:
+            raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
+        return self
+
+
+class Cluster(Section):
+    """The shape of the MPI job."""
+
+    servers: Annotated[int, Field(ge=1, le=1024)] = 1
+    trainers: Annotated[int, Field(ge=1, le=1024)] = 1
+    timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
+    job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
+
+
+class Storage(Section):
+    """Where partitions, checkpoints and models live. Credentials come from the environment."""
+
+    url: str  # s3://bucket/prefix or file:///directory
+    endpoint_url: str | None = None  # of an S3 service other than AWS
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: str) -> str:
+        if not url.startswith(("s3://", "file:///")):
+            raise ValueError("a storage URL starts with s3:// or file:///")
+        return url
+
+
+class Gates(Section):
+    """What a candidate must show to become champion."""
+
+    min_rows: Annotated[int, Field(ge=1)] = 100
+    min_auc: Annotated[float, Field(ge=0, le=1)] = 0.5
+    max_auc_drop: Annotated[float, Field(ge=0, le=1)] = 0.01  # against the champion, same rows
+    max_log_loss_rise: Annotated[float, Field(ge=0)] = 0.02  # against the champion, same rows
+    max_prediction_difference: Annotated[float, Field(gt=0)] = 1e-5  # trainer against reloaded export
+
+
+class ModelConfig(Section):
+    """One YAML file."""
+
+    name: str
+    dataset: Dataset
+    features: Annotated[list[Feature], Field(min_length=1)]
+    tables: Annotated[list[EmbeddingTable], Field(min_length=1)]
+    data_checks: DataChecks = DataChecks()
+    training: Training
+    cluster: Cluster = Cluster()
+    storage: Storage
+    gates: Gates = Gates()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return check_name("model", name)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        names = [feature.name for feature in self.features]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"feature {name} is declared twice")
+        tables = [table.name for table in self.tables]
+        for name in tables:
+            if tables.count(name) > 1:
+                raise ValueError(f"table {name} is declared twice")
+        prefixes: dict[int, str] = {}
+        for table in self.tables:
+            if table.prefix >= 1 << self.dataset.prefix_bits:
+                raise ValueError(
+                    f"table {table.name}: prefix {table.prefix} does not fit in {self.dataset.prefix_bits} bits"
+                )
+            if table.prefix in prefixes:
+                raise ValueError(f"tables {prefixes[table.prefix]} and {table.name} have the same prefix")
+            prefixes[table.prefix] = table.name
+        for feature in self.id_features:
+            if feature.table not in tables:
+                raise ValueError(f"feature {feature.name}: no table is called {feature.table}")
+            if feature.kind == "timestamp" and self.dataset.time_column is None:
+                raise ValueError(f"feature {feature.name} needs dataset.time_column")
+        for table in self.tables:
+            if all(feature.table != table.name for feature in self.id_features):
+                raise ValueError(f"table {table.name} is used by no feature")
+        return self
+
+    @property
+    def id_features(self) -> list[IdFeature]:
+        return [feature for feature in self.features if not isinstance(feature, DenseFeature)]
+
+    @property
+    def dense_features(self) -> list[DenseFeature]:
+        return [feature for feature in self.features if isinstance(feature, DenseFeature)]
+
+    def table(self, name: Name) -> EmbeddingTable:
+        """The table called `name`; KeyError if there is none."""
+        for table in self.tables:
+            if table.name == name:
+                return table
+        raise KeyError(name)
+
+    def schema_fingerprint(self) -> str:
+        """SHA-256 (hex) over all that decides what a hashed partition holds."""
+        return _digest(
+            {
+                "dataset": self.dataset.model_dump(mode="json"),
+                "features": [feature.model_dump(mode="json") for feature in self.features],
+                "prefixes": {table.name: table.prefix for table in self.tables},
+            }
+        )
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over the whole configuration except where it is stored."""
+        return _digest(self.model_dump(mode="json", exclude={"storage"}))
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode()).hexdigest()

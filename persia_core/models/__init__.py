@@ -1,0 +1,1 @@
+"""Dense networks: ordinary torch modules over dense features and pooled embeddings."""

@@ -1,0 +1,68 @@
+"""What the dense networks share: a plain MLP and the checks of their arguments and inputs."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def mlp(sizes: Sequence[int], dropout: float, *, activate_last: bool) -> nn.Sequential:
+    """Linear layers from `sizes[0]` to `sizes[-1]`, with ReLU and dropout after each hidden one.
+
+    `activate_last` says whether the last layer counts as hidden.
+    """
+    layers: list[nn.Module] = []
+    for position, (width_in, width_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        layers.append(nn.Linear(width_in, width_out))
+        if activate_last or position < len(sizes) - 2:
+            layers.append(nn.ReLU())
+            if dropout > 0.0:
+                layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+def check_arguments(
+    dense_dim: int,
+    embedding_dims: dict[str, int],
+    hidden: dict[str, Sequence[int]],
+    dropout: float,
+) -> None:
+    """Raise ValueError, naming the argument, where a network cannot be built."""
+    if dense_dim < 0:
+        raise ValueError(f"dense_dim must not be negative, got {dense_dim}")
+    if not embedding_dims:
+        raise ValueError("embedding_dims must name at least one feature")
+    for name, dim in embedding_dims.items():
+        if dim < 1:
+            raise ValueError(f"embedding dim of feature {name!r} must be at least 1, got {dim}")
+    for argument, sizes in hidden.items():
+        if any(size < 1 for size in sizes):
+            raise ValueError(f"{argument} sizes must be at least 1, got {list(sizes)}")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout must be in [0, 1), got {dropout}")
+
+
+def equal_dim(embedding_dims: dict[str, int], model: str) -> int:
+    """The dim that all features share; ValueError, naming the dims, if they differ."""
+    if len(set(embedding_dims.values())) != 1:
+        raise ValueError(f"{model} needs embeddings of equal dim, got {embedding_dims}")
+    return next(iter(embedding_dims.values()))
+
+
+def check_inputs(
+    dense: Tensor, embeddings: dict[str, Tensor], dense_dim: int, embedding_dims: dict[str, int]
+) -> list[Tensor]:
+    """The embeddings in feature order; ValueError where a name or a shape is not as declared."""
+    if dense.dim() != 2 or dense.shape[1] != dense_dim:
+        raise ValueError(f"dense must be [B, {dense_dim}], got {list(dense.shape)}")
+    if embeddings.keys() != embedding_dims.keys():
+        missing = [name for name in embedding_dims if name not in embeddings]
+        unknown = [name for name in embeddings if name not in embedding_dims]
+        raise ValueError(f"embeddings do not match: missing {missing}, unknown {unknown}")
+    for name, dim in embedding_dims.items():
+        shape = embeddings[name].shape
+        if shape != torch.Size((dense.shape[0], dim)):
+            raise ValueError(
+                f"embedding of {name!r} must be [{dense.shape[0]}, {dim}], got {list(shape)}"
+            )
+    return [embeddings[name] for name in embedding_dims]
