@@ -1,0 +1,1 @@
+"""The trainer: the step, dense synchronisation, evaluation, metrics."""
