@@ -19,7 +19,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"key {key!r} stands here twice", key_node.start_mark
@@ -39,9 +39,11 @@ def load_config(path: Path) -> ModelConfig:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}", "name an existing YAML file in UTF-8") from error
+        raise ConfigError(
+            f"{path}: cannot be read: {error}", "name an existing YAML file in UTF-8"
+        ) from error
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)
+        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: is not YAML: {error}", "mend the line that is named") from error
     if not isinstance(document, dict):
@@ -62,7 +64,9 @@ def parse_config(document: dict[str, Any], where: str) -> ModelConfig:
     try:
         return ModelConfig.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(f"{where}: " + "; ".join(_lines(error)), "correct the file and run again") from error
+        raise ConfigError(
+            f"{where}: " + "; ".join(_lines(error)), "correct the file and run again"
+        ) from error
 
 
 def _lines(error: ValidationError) -> list[str]:

@@ -33,13 +33,14 @@ class DataChecks(Section):
     min_rows: Annotated[int, Field(ge=1)] = 1
     label_rate: tuple[float, float] = (0.001, 0.999)
     max_missing_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    partition_days: Annotated[int, Field(ge=1)] = 1  # that a partition covers, from its ds on
 
 
 class DenseOptimizer(Section):
     """An optimizer of torch.optim by name, with its own arguments (lr, weight_decay, ...)."""
 
     name: str = "Adam"
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict)
 
 
 class Training(Section):
@@ -47,7 +48,7 @@ class Training(Section):
 
     mode: Literal["sync", "hybrid"] = "hybrid"
     model: str  # import path "package.module:Class" of an ordinary torch.nn.Module
-    model_args: dict[str, Any] = {}
+    model_args: dict[str, Any] = Field(default_factory=dict)
     seed: int = 42
     global_batch_size: Annotated[int, Field(ge=1)] = 1024  # samples per step, over all trainers
     epochs: Annotated[int, Field(ge=1)] = 1

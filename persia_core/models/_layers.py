@@ -1,5 +1,6 @@
 """What the dense networks share: a plain MLP and the checks of their arguments and inputs."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -12,7 +13,7 @@ def mlp(sizes: Sequence[int], dropout: float, *, activate_last: bool) -> nn.Sequ
     `activate_last` says whether the last layer counts as hidden.
     """
     layers: list[nn.Module] = []
-    for position, (width_in, width_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for position, (width_in, width_out) in enumerate(itertools.pairwise(sizes)):
         layers.append(nn.Linear(width_in, width_out))
         if activate_last or position < len(sizes) - 2:
             layers.append(nn.ReLU())
@@ -62,7 +63,5 @@ def check_inputs(
     for name, dim in embedding_dims.items():
         shape = embeddings[name].shape
         if shape != torch.Size((dense.shape[0], dim)):
-            raise ValueError(
-                f"embedding of {name!r} must be [{dense.shape[0]}, {dim}], got {list(shape)}"
-            )
+            raise ValueError(f"embedding of {name!r} must be [{dense.shape[0]}, {dim}], got {list(shape)}")
     return [embeddings[name] for name in embedding_dims]

@@ -23,8 +23,7 @@ def batch(size: int, dense_dim: int, dims: dict[str, int]) -> tuple[Tensor, dict
     generator = torch.Generator().manual_seed(7)
     dense = torch.randn(size, dense_dim, generator=generator)
     embeddings = {
-        name: torch.randn(size, dim, generator=generator).requires_grad_()
-        for name, dim in dims.items()
+        name: torch.randn(size, dim, generator=generator).requires_grad_() for name, dim in dims.items()
     }
     return dense, embeddings
 
@@ -178,7 +177,7 @@ def test_state_dict_holds_parameters_only_and_restores_the_model(model_class: Mo
 
 @pytest.mark.parametrize("model_class", [DLRM, DeepFM])
 def test_unequal_dims_are_refused(model_class: type[DLRM] | type[DeepFM]) -> None:
-    with pytest.raises(ValueError, match="equal dim.*'user': 4, 'item': 8"):
+    with pytest.raises(ValueError, match=r"equal dim.*'user': 4, 'item': 8"):
         model_class(1, {"user": 4, "item": 8})
 
 

@@ -1,0 +1,67 @@
+// Frames: a header of 48 bytes, then a payload. The layout is specified in docs/formats/wire.md.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "persia/codec.h"
+
+namespace persia {
+
+enum class MessageType : std::uint16_t {
+  kConfigure = 1,
+  kLookup = 2,
+  kUpdate = 3,
+  kDiscard = 4,
+  kSave = 5,
+  kLoad = 6,
+  kStats = 7,
+  kShutdown = 8,
+  kOk = 128,
+  kError = 129,
+};
+
+inline constexpr std::uint16_t kFirstRequest = 1;
+inline constexpr std::uint16_t kLastRequest = 8;
+
+std::string_view name_of(MessageType type);
+
+// Requests of different channels of a trainer overtake each other; those of one do not.
+enum class Channel : std::uint32_t { kLookup = 0, kUpdate = 1, kControl = 2 };
+inline constexpr std::uint32_t kChannels = 3;
+
+struct FrameHeader {
+  MessageType type = MessageType::kError;
+  std::uint32_t trainer = 0;
+  std::uint32_t channel = 0;
+  std::uint64_t sequence = 0;  // of a request: above all earlier ones of (trainer, channel); a reply echoes it
+};
+
+inline constexpr std::size_t kHeaderBytes = 48;
+inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint64_t kMaxPayload = std::uint64_t{4} << 30;
+
+Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload);
+
+struct Frame {
+  FrameHeader header;
+  std::span<const std::byte> payload;  // within the bytes that were parsed
+};
+
+// Size of the whole frame as its first bytes claim. Throws RequestError if they are no header, or claim
+// more than kMaxPayload.
+std::uint64_t claimed_size(std::span<const std::byte> start);
+
+// Checks magic, version, length, checksum and type. Throws RequestError.
+Frame parse_frame(std::span<const std::byte> bytes);
+
+Bytes make_error(const FrameHeader& request, ErrorCode code, std::string_view text);
+
+struct ErrorReply {
+  std::uint32_t code;
+  std::string text;
+};
+ErrorReply parse_error(std::span<const std::byte> payload);
+
+}  // namespace persia

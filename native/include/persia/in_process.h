@@ -1,0 +1,22 @@
+// Servers as threads of this process, for tests, for one-host use and for benchmarks.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "persia/transport.h"
+
+namespace persia {
+
+class InProcessGroup {
+ public:
+  virtual ~InProcessGroup() = default;  // ends the servers
+  virtual std::unique_ptr<ClientTransport> connect() = 0;
+
+  static std::shared_ptr<InProcessGroup> create(std::uint32_t servers);
+  // The group called `name`, created if no worker has it open; all of its workers share the servers.
+  // Throws std::invalid_argument if it has another number of servers.
+  static std::shared_ptr<InProcessGroup> open(const std::string& name, std::uint32_t servers);
+};
+
+}  // namespace persia

@@ -1,0 +1,117 @@
+// Payloads of requests and of their OK replies, byte by byte in docs/formats/wire.md.
+// decode() throws RequestError(kMalformed) on anything but exactly such a payload.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "persia/codec.h"
+#include "persia/table_spec.h"
+
+namespace persia {
+
+struct ConfigureRequest {
+  std::uint32_t server = 0;
+  std::uint32_t servers = 0;
+  std::uint32_t trainers = 0;
+  std::uint32_t staleness = 0;
+  bool sync = false;
+  std::uint64_t seed = 0;
+  std::vector<TableSpec> tables;
+
+  Bytes encode() const;
+  static ConfigureRequest decode(std::span<const std::byte> payload);
+};
+
+struct TableIds {
+  std::uint32_t table = 0;
+  std::vector<std::uint64_t> ids;
+};
+
+struct LookupRequest {
+  std::uint64_t batch = 0;
+  bool training = false;
+  std::vector<TableIds> tables;  // ascending, each table at most once
+
+  Bytes encode() const;
+  static LookupRequest decode(std::span<const std::byte> payload);
+};
+
+struct TableRows {
+  std::uint32_t table = 0;
+  std::uint32_t dim = 0;
+  std::uint64_t rows = 0;
+  std::vector<float> weights;          // [rows, dim]; zeros where missing
+  std::vector<std::uint32_t> missing;  // positions, ascending
+};
+
+struct LookupReply {
+  std::vector<TableRows> tables;  // as in the request
+
+  Bytes encode() const;
+  static LookupReply decode(std::span<const std::byte> payload);
+};
+
+struct TableGradients {
+  std::uint32_t table = 0;
+  std::uint32_t dim = 0;
+  std::vector<std::uint64_t> ids;
+  std::vector<float> gradients;  // [ids, dim]
+};
+
+struct UpdateRequest {
+  std::uint64_t batch = 0;
+  std::vector<TableGradients> tables;  // ascending, each table at most once
+
+  Bytes encode() const;
+  static UpdateRequest decode(std::span<const std::byte> payload);
+};
+
+struct DiscardRequest {
+  std::uint64_t batch = 0;
+
+  Bytes encode() const;
+  static DiscardRequest decode(std::span<const std::byte> payload);
+};
+
+struct SaveRequest {
+  std::string directory;
+
+  Bytes encode() const;
+  static SaveRequest decode(std::span<const std::byte> payload);
+};
+
+struct SaveReply {
+  std::string name;
+  std::uint64_t rows = 0;
+  std::uint64_t bytes = 0;
+
+  Bytes encode() const;
+  static SaveReply decode(std::span<const std::byte> payload);
+};
+
+struct LoadRequest {
+  std::vector<std::string> paths;
+
+  Bytes encode() const;
+  static LoadRequest decode(std::span<const std::byte> payload);
+};
+
+struct LoadReply {
+  std::uint64_t rows = 0;   // kept by this server
+  std::uint64_t bytes = 0;  // read by this server
+
+  Bytes encode() const;
+  static LoadReply decode(std::span<const std::byte> payload);
+};
+
+struct StatsReply {
+  std::vector<std::pair<std::string, std::uint64_t>> counters;
+
+  Bytes encode() const;
+  static StatsReply decode(std::span<const std::byte> payload);
+};
+
+}  // namespace persia

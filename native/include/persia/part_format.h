@@ -1,0 +1,17 @@
+// Names inside an embedding part that its writer and its reader share.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "persia/table_spec.h"
+
+namespace persia {
+
+inline constexpr const char* kPartFormat = "persia-embedding-1";
+
+std::string hex64(std::uint64_t value);                             // 16 hex digits
+std::string optimizers_of(const std::vector<TableSpec>& tables);  // "user=adagrad,item=sgd"
+
+}  // namespace persia

@@ -1,0 +1,80 @@
+// An embedding server: frames in, frames out. It knows nothing of the carrier, and runs on one thread.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "persia/checkpoint.h"
+#include "persia/frame.h"
+#include "persia/messages.h"
+#include "persia/staleness.h"
+
+namespace persia {
+
+// Where a reply goes: an address of the carrier.
+struct Peer {
+  std::int32_t rank = 0;
+  std::int32_t channel = 0;
+  auto operator<=>(const Peer&) const = default;
+};
+
+struct Outgoing {
+  Peer peer;
+  Bytes frame;
+};
+
+class Server {
+ public:
+  explicit Server(std::uint32_t index) : index_(index) {}
+  // The replies that this frame brings about: none while an update of mode sync waits for the other
+  // trainers, several when it completes them. Never throws for what the frame holds: that is an ERROR reply.
+  std::vector<Outgoing> handle(Peer peer, std::span<const std::byte> frame);
+  // The reply to something that the carrier could not make a frame of; counted as that error.
+  Outgoing refuse(Peer peer, const RequestError& error);
+  bool stopped() const { return stopped_; }
+
+ private:
+  struct Configured {
+    ConfigureRequest request;
+    Stores stores;
+    StalenessTracker staleness;
+  };
+  // An UPDATE or DISCARD of mode sync that waits for the other trainers'.
+  struct Held {
+    Peer peer;
+    FrameHeader header;
+    UpdateRequest update;
+    bool discarded = false;
+  };
+
+  void admit(const FrameHeader& header);
+  Bytes answer(const FrameHeader& header, std::span<const std::byte> payload);
+  Bytes configure(std::span<const std::byte> payload);
+  Bytes lookup(const FrameHeader& header, std::span<const std::byte> payload);
+  Bytes save(std::span<const std::byte> payload) const;
+  Bytes load(std::span<const std::byte> payload);
+  StatsReply stats() const;
+  std::vector<Outgoing> change(Peer peer, const FrameHeader& header, std::span<const std::byte> payload);
+  void check_ids(std::uint32_t table, std::span<const std::uint64_t> ids) const;
+  void check_update(const UpdateRequest& update) const;
+  void apply(std::span<const UpdateRequest* const> updates);
+  std::vector<Outgoing> hold(Held held);
+  Outgoing fail(Peer peer, const FrameHeader& header, ErrorCode code, const char* text);
+  Configured& configured();
+  const Configured& configured() const;
+
+  std::uint32_t index_;
+  std::optional<Configured> configured_;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> last_sequence_;  // by (trainer, channel)
+  std::map<std::uint32_t, Held> held_;                                              // by trainer
+  std::map<MessageType, std::uint64_t> requests_;
+  std::map<ErrorCode, std::uint64_t> errors_;
+  bool stopped_ = false;
+};
+
+}  // namespace persia

@@ -1,0 +1,48 @@
+// How frames travel. Two carriers: MPI point-to-point, and queues within one process.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+
+#include "persia/frame.h"
+#include "persia/server.h"
+
+namespace persia {
+
+using Clock = std::chrono::steady_clock;
+using Deadline = Clock::time_point;
+
+// The side of a worker. At most one request per (server, channel) is under way; threads that use different
+// channels do not wait for each other.
+class ClientTransport {
+ public:
+  virtual ~ClientTransport() = default;
+  virtual std::uint32_t servers() const = 0;
+  // Starts sending; does not wait.
+  virtual void send(std::uint32_t server, Channel channel, Bytes frame) = 0;
+  // The reply, or nothing if the deadline passes first. Throws TransportError if the server has ended.
+  virtual std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) = 0;
+};
+
+struct Incoming {
+  Peer peer;
+  Bytes frame;
+};
+
+// The side of a server, used by its one thread.
+class ServerTransport {
+ public:
+  virtual ~ServerTransport() = default;
+  // The next request if there is one; else waits for a moment and returns nothing.
+  virtual std::optional<Incoming> poll() = 0;
+  virtual void send(Outgoing reply) = 0;
+  // Waits until the replies are sent, or the deadline.
+  virtual void flush(Deadline deadline) = 0;
+};
+
+// Serves until SHUTDOWN, or until `stop` is set (the request under way is finished first).
+void serve(Server& server, ServerTransport& transport, const std::atomic<bool>& stop);
+
+}  // namespace persia

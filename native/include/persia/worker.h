@@ -1,0 +1,87 @@
+// The embedding worker: turns batches of ids into pooled rows, and gradients into updates of rows.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "persia/batch_plan.h"
+#include "persia/messages.h"
+#include "persia/transport.h"
+
+namespace persia {
+
+struct WorkerOptions {
+  std::vector<TableSpec> tables;
+  std::vector<std::uint32_t> table_of_feature;
+  std::uint32_t trainer = 0;
+  std::uint32_t trainers = 1;
+  std::uint32_t staleness = 1;
+  bool sync = false;
+  std::uint64_t seed = 0;
+  std::chrono::duration<double> timeout{60};
+};
+
+// One looked-up batch. `pooled` is what the caller reads; the plan is what update() needs.
+struct LookedUp {
+  std::uint64_t batch = 0;
+  bool training = false;
+  std::uint64_t unique_ids = 0;
+  std::uint64_t missing_ids = 0;
+  BatchPlan plan;
+  std::vector<std::shared_ptr<float[]>> pooled;  // per feature [rows, dim]
+  std::vector<std::uint32_t> dims;               // per feature
+  std::atomic<bool> returned = false;            // updated or discarded
+};
+
+// One thread may call lookup() while another calls update() or discard().
+// Throws std::invalid_argument, TransportError or ServerError.
+class Worker {
+ public:
+  Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport);
+
+  void configure();
+  std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training);
+  // gradients[f] points to [rows, dim of feature f] floats.
+  void update(LookedUp& lookup, std::span<const float* const> gradients, float scale);
+  void discard(LookedUp& lookup);
+  std::vector<SaveReply> save(const std::string& directory);
+  std::vector<LoadReply> load(const std::vector<std::string>& paths);
+  std::vector<StatsReply> stats();
+  void shutdown();
+
+  std::uint32_t servers() const { return transport_->servers(); }
+  const WorkerOptions& options() const { return options_; }
+
+ private:
+  struct Reply {
+    Bytes frame;
+    std::span<const std::byte> payload;
+    std::optional<std::string> error;
+  };
+  struct Line {
+    std::mutex mutex;
+    std::uint64_t sequence = 0;
+    bool broken = false;  // an answer is missing: what comes next could be taken for it
+  };
+
+  // Sends payloads[s] to server s (none: nothing) and waits for all replies.
+  std::vector<Reply> exchange(Channel channel, MessageType type, std::vector<std::optional<Bytes>> payloads,
+                              std::chrono::duration<double> timeout);
+  std::vector<Reply> request_all(Channel channel, MessageType type, const Bytes& payload,
+                                 std::chrono::duration<double> timeout);
+  static void require_ok(const std::vector<Reply>& replies);
+  void take_return(LookedUp& lookup) const;
+  void give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies);
+
+  WorkerOptions options_;
+  std::unique_ptr<ClientTransport> transport_;
+  std::array<Line, kChannels> lines_;
+};
+
+}  // namespace persia

@@ -1,0 +1,158 @@
+#include <algorithm>
+
+#include "persia/checkpoint.h"
+#include "persia/codec.h"
+#include "persia/file.h"
+#include "persia/gradient_sum.h"
+#include "persia/ids.h"
+#include "persia/part_format.h"
+#include "persia/safetensors.h"
+
+namespace persia {
+namespace {
+
+constexpr std::size_t kBlockBytes = 1 << 20;
+
+class PartReader {
+ public:
+  PartReader(const std::string& path, const std::vector<TableSpec>& tables, const Stores& stores)
+      : path_(path), file_(File::open(path)) {
+    const std::uint64_t size = file_.size();
+    if (size < 8) corrupt("the file ends too early");
+    std::uint64_t header_size = 0;
+    file_.read_at(0, std::as_writable_bytes(std::span(&header_size, 1)));
+    if (header_size > kMaxSafetensorsHeader) corrupt("the header has more than 16 MiB");
+    if (header_size > size - 8) corrupt("the header reaches beyond the end of the file");
+    std::string json(header_size, '\0');
+    file_.read_at(8, std::as_writable_bytes(std::span(json)));
+    data_start_ = 8 + header_size;
+    data_size_ = size - data_start_;
+    try {
+      header_ = parse_safetensors_header(json, data_size_);
+    } catch (const std::invalid_argument& error) {
+      corrupt(error.what());
+    }
+    check_tables(tables, stores);
+    check_data();
+  }
+
+  std::uint64_t bytes() const { return data_start_ + data_size_; }
+
+  // Every id is checked, also of rows that belong to other servers.
+  std::uint64_t read(const TableSpec& table, std::uint32_t server, std::uint32_t servers, EmbeddingStore& store) const {
+    const Tensor& ids_tensor = header_.tensors.at(table.name + ".ids");
+    const Tensor& weights_tensor = header_.tensors.at(table.name + ".weights");
+    const std::uint64_t state_begin =
+        store.state_dim() > 0 ? header_.tensors.at(table.name + ".state").begin : weights_tensor.end;
+    const std::uint64_t rows = ids_tensor.shape[0];
+    const std::uint64_t row_bytes = 8 + 4 * std::uint64_t{store.dim()} + 4 * std::uint64_t{store.state_dim()};
+    const std::uint64_t block_rows = std::max<std::uint64_t>(1, kBlockBytes / row_bytes);
+    std::uint64_t kept = 0;
+    for (std::uint64_t first = 0; first < rows; first += block_rows) {
+      const auto count = static_cast<std::size_t>(std::min(block_rows, rows - first));
+      const auto ids = block<std::uint64_t>(ids_tensor.begin, first, count, 1);
+      const auto weights = block<float>(weights_tensor.begin, first, count, store.dim());
+      const auto state = block<float>(state_begin, first, count, store.state_dim());
+      if (!all_finite(weights) || !all_finite(state)) corrupt("table " + table.name + " holds a value that is not finite");
+      for (std::size_t i = 0; i < count; ++i) {
+        if (!table.owns(ids[i])) corrupt("id " + hex64(ids[i]) + " has not the prefix of table " + table.name);
+        if (server_of(ids[i], servers) != server) continue;
+        const auto row_weights = std::span(weights).subspan(i * store.dim(), store.dim());
+        const auto row_state = std::span(state).subspan(i * store.state_dim(), store.state_dim());
+        if (!store.insert(ids[i], row_weights, row_state)) {
+          corrupt("id " + hex64(ids[i]) + " of table " + table.name + " was read before, from this or another part");
+        }
+        ++kept;
+      }
+    }
+    return kept;
+  }
+
+ private:
+  [[noreturn]] void corrupt(const std::string& what) const {
+    throw RequestError(ErrorCode::kCorruptPart, path_ + ": " + what);
+  }
+  [[noreturn]] void mismatch(const std::string& what) const {
+    throw RequestError(ErrorCode::kPartMismatch, path_ + ": " + what);
+  }
+
+  std::string metadata(const std::string& key) const {
+    const auto found = header_.metadata.find(key);
+    if (found == header_.metadata.end()) corrupt("is no embedding part: metadata " + key + " is missing");
+    return found->second;
+  }
+
+  void check_tables(const std::vector<TableSpec>& tables, const Stores& stores) const {
+    if (metadata("format") != kPartFormat) corrupt("is no embedding part: format is not " + std::string(kPartFormat));
+    if (header_.metadata.size() != 3) corrupt("there is unknown metadata");
+    const std::string expected = optimizers_of(tables);
+    if (metadata("optimizers") != expected) {
+      mismatch("was saved with tables and optimizers " + metadata("optimizers") + ", configured are " + expected);
+    }
+    std::size_t expected_tensors = 0;
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      const auto ids = find(tables[t].name + ".ids", "U64");
+      if (ids.shape.size() != 1) corrupt("tensor " + tables[t].name + ".ids has not one dimension");
+      check_shape(tables[t].name + ".weights", ids.shape[0], stores[t]->dim());
+      if (stores[t]->state_dim() > 0) check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
+      expected_tensors += stores[t]->state_dim() > 0 ? 3 : 2;
+    }
+    if (header_.tensors.size() != expected_tensors) mismatch("holds tensors of tables that are not configured");
+  }
+
+  Tensor find(const std::string& name, const char* dtype) const {
+    const auto found = header_.tensors.find(name);
+    if (found == header_.tensors.end()) mismatch("has no tensor " + name);
+    if (found->second.dtype != dtype) corrupt("tensor " + name + " has dtype " + found->second.dtype);
+    return found->second;
+  }
+
+  void check_shape(const std::string& name, std::uint64_t rows, std::uint64_t dim) const {
+    const Tensor tensor = find(name, "F32");
+    if (tensor.shape.size() != 2) corrupt("tensor " + name + " has not two dimensions");
+    if (tensor.shape[0] != rows) corrupt("tensor " + name + " has another number of rows than its ids");
+    if (tensor.shape[1] != dim) {
+      mismatch("tensor " + name + " has dim " + std::to_string(tensor.shape[1]) + ", configured is " +
+               std::to_string(dim));
+    }
+  }
+
+  void check_data() const {
+    Xxh64 hash(0);
+    Bytes buffer(kBlockBytes);
+    for (std::uint64_t at = 0; at < data_size_; at += buffer.size()) {
+      const auto piece = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), data_size_ - at));
+      file_.read_at(data_start_ + at, piece);
+      hash.update(piece);
+    }
+    if (hex64(hash.digest()) != metadata("data_xxh64")) corrupt("the data does not match its checksum");
+  }
+
+  template <typename T>
+  std::vector<T> block(std::uint64_t begin, std::uint64_t first, std::size_t count, std::size_t width) const {
+    std::vector<T> values(count * width);
+    file_.read_at(data_start_ + begin + first * width * sizeof(T), std::as_writable_bytes(std::span(values)));
+    return values;
+  }
+
+  std::string path_;
+  File file_;
+  std::uint64_t data_start_ = 0;
+  std::uint64_t data_size_ = 0;
+  SafetensorsHeader header_;
+};
+
+}  // namespace
+
+PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
+                    const std::vector<TableSpec>& tables, Stores& stores) {
+  PartSize size;
+  for (const std::string& path : paths) {
+    const PartReader part(path, tables, stores);
+    size.bytes += part.bytes();
+    for (std::size_t t = 0; t < tables.size(); ++t) size.rows += part.read(tables[t], server, servers, *stores[t]);
+  }
+  return size;
+}
+
+}  // namespace persia

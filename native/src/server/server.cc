@@ -1,0 +1,214 @@
+#include "persia/server.h"
+
+#include <new>
+#include <stdexcept>
+
+namespace persia {
+namespace {
+
+constexpr std::uint32_t kMaxTrainers = 65536;
+constexpr std::uint32_t kMaxServers = 65536;
+constexpr std::uint32_t kMaxStaleness = 65536;
+
+Bytes make_ok(const FrameHeader& request, std::span<const std::byte> payload) {
+  FrameHeader header = request;
+  header.type = MessageType::kOk;
+  return make_frame(header, payload);
+}
+
+void expect_empty(std::span<const std::byte> payload) { Reader(payload).end(); }
+
+}  // namespace
+
+std::vector<Outgoing> Server::handle(Peer peer, std::span<const std::byte> bytes) {
+  FrameHeader header;
+  try {
+    const Frame frame = parse_frame(bytes);
+    header = frame.header;
+    admit(header);
+    ++requests_[header.type];
+    if (header.type == MessageType::kUpdate || header.type == MessageType::kDiscard) {
+      return change(peer, header, frame.payload);
+    }
+    std::vector<Outgoing> replies;
+    replies.push_back({peer, make_ok(header, answer(header, frame.payload))});
+    return replies;
+  } catch (const RequestError& error) {
+    return {fail(peer, header, error.code(), error.what())};
+  } catch (const std::bad_alloc&) {
+    return {fail(peer, header, ErrorCode::kOutOfMemory, "the server has no memory left for this request")};
+  } catch (const std::exception& error) {
+    return {fail(peer, header, ErrorCode::kInternal, error.what())};
+  }
+}
+
+Outgoing Server::refuse(Peer peer, const RequestError& error) {
+  return fail(peer, FrameHeader{}, error.code(), error.what());
+}
+
+Outgoing Server::fail(Peer peer, const FrameHeader& header, ErrorCode code, const char* text) {
+  ++errors_[code];
+  return {peer, make_error(header, code, text)};
+}
+
+void Server::admit(const FrameHeader& header) {
+  if (header.type == MessageType::kOk || header.type == MessageType::kError) {
+    throw RequestError(ErrorCode::kUnknownType, "a server takes no replies");
+  }
+  const std::uint32_t trainers = configured_ ? configured_->request.trainers : kMaxTrainers;
+  if (header.trainer >= trainers) {
+    throw RequestError(ErrorCode::kUnknownTrainer, "trainer " + std::to_string(header.trainer) + " of " +
+                                                       std::to_string(trainers) + " trainers");
+  }
+  std::uint64_t& last = last_sequence_[{header.trainer, header.channel}];
+  if (header.sequence <= last) {
+    throw RequestError(ErrorCode::kReplayed, "sequence " + std::to_string(header.sequence) + " comes after " +
+                                                 std::to_string(last));
+  }
+  last = header.sequence;
+}
+
+Bytes Server::answer(const FrameHeader& header, std::span<const std::byte> payload) {
+  switch (header.type) {
+    case MessageType::kConfigure:
+      return configure(payload);
+    case MessageType::kLookup:
+      return lookup(header, payload);
+    case MessageType::kSave:
+      return save(payload);
+    case MessageType::kLoad:
+      return load(payload);
+    case MessageType::kStats:
+      expect_empty(payload);
+      return stats().encode();
+    case MessageType::kShutdown:
+      expect_empty(payload);
+      stopped_ = true;
+      return {};
+    default:
+      throw RequestError(ErrorCode::kUnknownType, "the message type is unknown");
+  }
+}
+
+Bytes Server::configure(std::span<const std::byte> payload) {
+  const auto require = [](bool holds, const std::string& what) {
+    if (!holds) throw RequestError(ErrorCode::kBadConfig, what);
+  };
+  ConfigureRequest request = ConfigureRequest::decode(payload);
+  if (configured_) {
+    require(request.encode() == configured_->request.encode(), "the server is configured otherwise already");
+    return {};
+  }
+  require(request.server == index_, "this is server " + std::to_string(index_) + ", not server " +
+                                        std::to_string(request.server));
+  require(request.servers > index_ && request.servers <= kMaxServers, "servers must be from 1 to 65536");
+  require(request.trainers >= 1 && request.trainers <= kMaxTrainers, "trainers must be from 1 to 65536");
+  require(request.staleness >= 1 && request.staleness <= kMaxStaleness, "staleness must be from 1 to 65536");
+  require(!request.sync || request.staleness == 1, "mode sync means staleness 1");
+  try {
+    check_tables(request.tables);
+  } catch (const std::invalid_argument& error) {
+    throw RequestError(ErrorCode::kBadConfig, error.what());
+  }
+  Stores stores;
+  for (const TableSpec& table : request.tables) stores.push_back(make_store(table, request.seed, request.servers));
+  StalenessTracker staleness(request.trainers, request.staleness);
+  configured_.emplace(Configured{std::move(request), std::move(stores), std::move(staleness)});
+  return {};
+}
+
+Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> payload) {
+  Configured& state = configured();
+  const LookupRequest request = LookupRequest::decode(payload);
+  std::uint64_t reply_bytes = 0;
+  for (const TableIds& table : request.tables) {
+    check_ids(table.table, table.ids);
+    reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.stores[table.table]->dim()} + 4);
+  }
+  if (reply_bytes > kMaxPayload) throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
+  if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
+  LookupReply reply;
+  for (const TableIds& table : request.tables) {
+    EmbeddingStore& store = *state.stores[table.table];
+    TableRows rows{table.table, store.dim(), table.ids.size(), {}, {}};
+    rows.weights.resize(table.ids.size() * store.dim());
+    if (request.training) {
+      store.lookup_training(table.ids, rows.weights);
+    } else {
+      rows.missing = store.lookup_evaluation(table.ids, rows.weights);
+    }
+    reply.tables.push_back(std::move(rows));
+  }
+  Bytes encoded = reply.encode();
+  if (request.training) state.staleness.looked_up(header.trainer, request.batch);
+  return encoded;
+}
+
+Bytes Server::save(std::span<const std::byte> payload) const {
+  const Configured& state = configured();
+  const SaveRequest request = SaveRequest::decode(payload);
+  if (state.staleness.any_outstanding()) {
+    throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding: this would be no consistent cut");
+  }
+  const PartSize size = write_part(request.directory, index_, state.request.tables, state.stores);
+  return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
+}
+
+Bytes Server::load(std::span<const std::byte> payload) {
+  Configured& state = configured();
+  const LoadRequest request = LoadRequest::decode(payload);
+  if (state.staleness.any_outstanding()) {
+    throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding");
+  }
+  for (std::size_t t = 0; t < state.stores.size(); ++t) {
+    if (state.stores[t]->statistics().rows > 0) {
+      throw RequestError(ErrorCode::kNotEmpty, "table " + state.request.tables[t].name + " has rows already");
+    }
+  }
+  Stores fresh;
+  for (const TableSpec& table : state.request.tables) {
+    fresh.push_back(make_store(table, state.request.seed, state.request.servers));
+  }
+  const PartSize size = read_parts(request.paths, index_, state.request.servers, state.request.tables, fresh);
+  state.stores = std::move(fresh);
+  return LoadReply{size.rows, size.bytes}.encode();
+}
+
+StatsReply Server::stats() const {
+  StatsReply reply;
+  const auto count = [&](std::string name, std::uint64_t value) { reply.counters.emplace_back(std::move(name), value); };
+  count("server", index_);
+  for (const auto& [type, value] : requests_) count("requests." + std::string(name_of(type)), value);
+  for (const auto& [code, value] : errors_) count("errors." + std::string(name_of(code)), value);
+  if (!configured_) return reply;
+  for (std::size_t t = 0; t < configured_->stores.size(); ++t) {
+    const std::string prefix = "tables." + configured_->request.tables[t].name + ".";
+    const StoreStatistics table = configured_->stores[t]->statistics();
+    count(prefix + "rows", table.rows);
+    count(prefix + "bytes", table.bytes);
+    count(prefix + "lookups", table.lookups);
+    count(prefix + "hits", table.hits);
+    count(prefix + "misses", table.misses);
+    count(prefix + "created", table.created);
+    count(prefix + "updates", table.updates);
+    count(prefix + "updates_missing", table.updates_missing);
+  }
+  count("staleness.max", configured_->staleness.max());
+  const auto& histogram = configured_->staleness.histogram();
+  for (std::size_t n = 1; n < histogram.size(); ++n) {
+    if (histogram[n] > 0) count("staleness.histogram." + std::to_string(n), histogram[n]);
+  }
+  return reply;
+}
+
+Server::Configured& Server::configured() {
+  if (!configured_) throw RequestError(ErrorCode::kNotConfigured, "the server has no CONFIGURE yet");
+  return *configured_;
+}
+
+const Server::Configured& Server::configured() const {
+  if (!configured_) throw RequestError(ErrorCode::kNotConfigured, "the server has no CONFIGURE yet");
+  return *configured_;
+}
+
+}  // namespace persia

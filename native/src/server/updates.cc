@@ -1,0 +1,142 @@
+// UPDATE and DISCARD: gradients reach rows here, and nowhere else.
+#include <array>
+#include <new>
+
+#include "persia/gradient_sum.h"
+#include "persia/ids.h"
+#include "persia/part_format.h"
+#include "persia/server.h"
+
+namespace persia {
+namespace {
+
+Bytes make_ok(const FrameHeader& request) {
+  FrameHeader header = request;
+  header.type = MessageType::kOk;
+  return make_frame(header, {});
+}
+
+}  // namespace
+
+void Server::check_ids(std::uint32_t table, std::span<const std::uint64_t> ids) const {
+  const ConfigureRequest& request = configured().request;
+  if (table >= request.tables.size()) {
+    throw RequestError(ErrorCode::kUnknownTable, "there is no table " + std::to_string(table));
+  }
+  for (const std::uint64_t id : ids) {
+    if (!request.tables[table].owns(id)) {
+      throw RequestError(ErrorCode::kWrongPrefix,
+                         "id " + hex64(id) + " has not the prefix of table " + request.tables[table].name);
+    }
+    if (server_of(id, request.servers) != index_) {
+      throw RequestError(ErrorCode::kWrongServer, "id " + hex64(id) + " belongs to server " +
+                                                      std::to_string(server_of(id, request.servers)));
+    }
+  }
+}
+
+void Server::check_update(const UpdateRequest& update) const {
+  const Configured& state = configured();
+  for (const TableGradients& table : update.tables) {
+    check_ids(table.table, table.ids);
+    if (table.dim != state.stores[table.table]->dim()) {
+      throw RequestError(ErrorCode::kMalformed, "gradients have another dim than table " +
+                                                    state.request.tables[table.table].name);
+    }
+    if (!all_finite(table.gradients)) {
+      throw RequestError(ErrorCode::kNotFinite,
+                         "a gradient of table " + state.request.tables[table.table].name + " is not finite");
+    }
+  }
+}
+
+std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header, std::span<const std::byte> payload) {
+  Configured& state = configured();
+  Held held{peer, header, {}, header.type == MessageType::kDiscard};
+  if (held.discarded) {
+    held.update.batch = DiscardRequest::decode(payload).batch;
+  } else {
+    held.update = UpdateRequest::decode(payload);
+  }
+  state.staleness.check_outstanding(header.trainer, held.update.batch);
+  check_update(held.update);
+  if (state.request.sync) return hold(std::move(held));
+  if (held.discarded) {
+    state.staleness.discarded(header.trainer, held.update.batch);
+  } else {
+    apply(std::array<const UpdateRequest*, 1>{&held.update});
+    state.staleness.updated(header.trainer, held.update.batch);
+  }
+  std::vector<Outgoing> replies;
+  replies.push_back({peer, make_ok(header)});
+  return replies;
+}
+
+// Mode sync: one optimizer step for the gradients of all trainers, as if one trainer had seen all of the batch.
+std::vector<Outgoing> Server::hold(Held held) {
+  Configured& state = configured();
+  if (held_.contains(held.header.trainer)) {
+    throw RequestError(ErrorCode::kReplayed, "batch " + std::to_string(held.update.batch) + " of trainer " +
+                                                 std::to_string(held.header.trainer) + " is held already");
+  }
+  if (!held_.empty() && held_.begin()->second.update.batch != held.update.batch) {
+    throw RequestError(ErrorCode::kBatchMismatch, "trainer " + std::to_string(held.header.trainer) + " sends batch " +
+                                                      std::to_string(held.update.batch) +
+                                                      " while others wait for batch " +
+                                                      std::to_string(held_.begin()->second.update.batch));
+  }
+  const std::uint32_t trainer = held.header.trainer;
+  held_.emplace(trainer, std::move(held));
+  if (held_.size() < state.request.trainers) return {};
+
+  std::map<std::uint32_t, Held> complete;
+  complete.swap(held_);
+  std::vector<const UpdateRequest*> updates;
+  for (const auto& [number, each] : complete) {
+    if (!each.discarded) updates.push_back(&each.update);
+  }
+  std::vector<Outgoing> replies;
+  // All trainers wait for this: each must hear of a failure.
+  const auto fail_all = [&](ErrorCode code, const char* text) {
+    for (const auto& [number, each] : complete) replies.push_back(fail(each.peer, each.header, code, text));
+  };
+  try {
+    apply(updates);
+  } catch (const RequestError& error) {
+    fail_all(error.code(), error.what());
+    return replies;
+  } catch (const std::bad_alloc&) {
+    fail_all(ErrorCode::kOutOfMemory, "the server has no memory left for this update");
+    return replies;
+  }
+  for (const auto& [number, each] : complete) {
+    if (each.discarded) {
+      state.staleness.discarded(number, each.update.batch);
+    } else {
+      state.staleness.updated(number, each.update.batch);
+    }
+    replies.push_back({each.peer, make_ok(each.header)});
+  }
+  return replies;
+}
+
+void Server::apply(std::span<const UpdateRequest* const> updates) {
+  Configured& state = configured();
+  std::vector<GradientSummer> summers;
+  for (const auto& store : state.stores) summers.emplace_back(store->dim());
+  for (const UpdateRequest* update : updates) {
+    for (const TableGradients& table : update->tables) summers[table.table].add(table.ids, table.gradients);
+  }
+  std::vector<GradientSum> sums;
+  for (std::size_t t = 0; t < summers.size(); ++t) {
+    sums.push_back(summers[t].finish());
+    // Finite gradients may have a sum that is not.
+    if (!all_finite(sums.back().gradients)) {
+      throw RequestError(ErrorCode::kNotFinite,
+                         "the summed gradient of an id of table " + state.request.tables[t].name + " is not finite");
+    }
+  }
+  for (std::size_t t = 0; t < sums.size(); ++t) state.stores[t]->update(sums[t].ids, sums[t].gradients);
+}
+
+}  // namespace persia

@@ -1,0 +1,72 @@
+#include <array>
+#include <list>
+#include <optional>
+
+#include "mpi_common.h"
+#include "persia/mpi_transport.h"
+
+namespace persia {
+namespace {
+
+class MpiClient final : public ClientTransport {
+ public:
+  explicit MpiClient(std::uint32_t servers) : lines_(servers) {
+    int size = 0;
+    mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+    if (static_cast<std::uint32_t>(size) <= servers) {
+      throw TransportError("the job has " + std::to_string(size) + " ranks, too few for " + std::to_string(servers) +
+                           " servers and a trainer");
+    }
+    if (mpi_rank() < servers) {
+      throw TransportError("rank " + std::to_string(mpi_rank()) + " is the rank of a server, not of a trainer");
+    }
+  }
+
+  std::uint32_t servers() const override { return static_cast<std::uint32_t>(lines_.size()); }
+
+  void send(std::uint32_t server, Channel channel, Bytes frame) override {
+    line(server, channel).emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
+  }
+
+  std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) override {
+    std::list<mpi::Sending>& sending = line(server, channel);
+    mpi::Assembly assembly;
+    std::optional<mpi::Receiving> receiving;
+    mpi::Backoff backoff;
+    while (Clock::now() < deadline) {
+      sending.remove_if([](mpi::Sending& each) { return each.done(); });
+      if (!receiving) {
+        int found = 0;
+        MPI_Message message = MPI_MESSAGE_NULL;
+        MPI_Status status;
+        mpi::check(MPI_Improbe(static_cast<int>(server), tag(mpi::kReplyTag, channel), MPI_COMM_WORLD, &found, &message,
+                               &status),
+                   "MPI_Improbe");
+        if (found != 0) receiving.emplace(message, status);
+      }
+      if (receiving && receiving->done()) {
+        backoff.reset();
+        if (assembly.add(receiving->take())) return assembly.take();
+        receiving.reset();
+      } else {
+        backoff.pause();
+      }
+    }
+    return std::nullopt;
+  }
+
+ private:
+  static int tag(int base, Channel channel) { return base + static_cast<int>(channel); }
+  std::list<mpi::Sending>& line(std::uint32_t server, Channel channel) {
+    return lines_[server][static_cast<std::size_t>(channel)];
+  }
+
+  // By server and channel; each is used by one thread at a time.
+  std::vector<std::array<std::list<mpi::Sending>, kChannels>> lines_;
+};
+
+}  // namespace
+
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers) { return std::make_unique<MpiClient>(servers); }
+
+}  // namespace persia

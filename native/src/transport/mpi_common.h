@@ -1,0 +1,83 @@
+// What both sides of the MPI carrier share: tags, chunks, and waiting without burning a core.
+#pragma once
+
+#include <mpi.h>
+
+#include <chrono>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "persia/transport.h"
+
+namespace persia::mpi {
+
+inline constexpr int kRequestTag = 7100;  // + channel
+inline constexpr int kReplyTag = 7200;    // + channel
+// A frame travels as messages of this size and a last, shorter or equal one: MPI counts are int.
+inline constexpr std::size_t kChunkBytes = std::size_t{64} << 20;
+
+void check(int result, const char* call);
+
+// MPI's own blocking calls spin all the time; this spins as long as an answer is likely, then sleeps.
+class Backoff {
+ public:
+  void reset() { active_ = Clock::now(); }
+  void pause() const {
+    if (Clock::now() - active_ < std::chrono::microseconds(200)) {
+      std::this_thread::yield();
+    } else {
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  }
+
+ private:
+  Clock::time_point active_ = Clock::now();
+};
+
+// A frame on its way out. MPI reads its bytes until done() is true.
+class Sending {
+ public:
+  Sending(Bytes frame, int rank, int tag);
+  Sending(Sending&&) noexcept = default;
+  Sending& operator=(Sending&&) = delete;
+  // Bytes that MPI may still read are left to it rather than freed.
+  ~Sending();
+  bool done();
+
+ private:
+  std::unique_ptr<Bytes> frame_;
+  std::vector<MPI_Request> requests_;
+};
+
+// A message on its way in, matched already. MPI writes its bytes until done() is true.
+class Receiving {
+ public:
+  Receiving(MPI_Message message, const MPI_Status& status);
+  Receiving(const Receiving&) = delete;
+  Receiving& operator=(const Receiving&) = delete;
+  ~Receiving();  // as ~Sending
+  bool done();
+  Bytes take() { return std::move(*chunk_); }
+  int source() const { return source_; }
+  int tag() const { return tag_; }
+
+ private:
+  std::unique_ptr<Bytes> chunk_;
+  MPI_Request request_ = MPI_REQUEST_NULL;
+  int source_;
+  int tag_;
+};
+
+// Puts chunks together. Bytes that are no frame count as complete: parsing them says what is wrong.
+class Assembly {
+ public:
+  // True if the frame is complete with this chunk.
+  bool add(Bytes chunk);
+  Bytes take() { return std::move(frame_); }
+
+ private:
+  Bytes frame_;
+};
+
+}  // namespace persia::mpi

@@ -1,0 +1,110 @@
+#include "persia/frame.h"
+
+#include <algorithm>
+#include <array>
+
+#include "persia/ids.h"
+
+namespace persia {
+namespace {
+
+constexpr std::array<std::byte, 4> kMagic = {std::byte{'P'}, std::byte{'R'}, std::byte{'S'}, std::byte{'A'}};
+constexpr std::size_t kChecksumAt = 40;
+
+std::uint64_t checksum(std::span<const std::byte> header, std::span<const std::byte> payload) {
+  Xxh64 hash(0);
+  hash.update(header.first(kChecksumAt));
+  hash.update(payload);
+  return hash.digest();
+}
+
+[[noreturn]] void refuse(ErrorCode code, const char* what) { throw RequestError(code, what); }
+
+struct RawHeader {
+  std::uint16_t type;
+  std::uint32_t trainer;
+  std::uint32_t channel;
+  std::uint64_t sequence;
+  std::uint64_t payload_size;
+  std::uint64_t checksum;
+};
+
+RawHeader read_header(std::span<const std::byte> bytes) {
+  if (bytes.size() < kHeaderBytes) refuse(ErrorCode::kTruncated, "a frame has at least 48 bytes");
+  if (!std::equal(kMagic.begin(), kMagic.end(), bytes.begin())) refuse(ErrorCode::kBadMagic, "magic is not PRSA");
+  Reader reader(bytes.subspan(kMagic.size(), kHeaderBytes - kMagic.size()));
+  if (reader.value<std::uint16_t>() != kWireVersion) refuse(ErrorCode::kBadVersion, "wire version is not 1");
+  RawHeader header{};
+  header.type = reader.value<std::uint16_t>();
+  reader.zero();
+  header.trainer = reader.value<std::uint32_t>();
+  header.channel = reader.value<std::uint32_t>();
+  reader.zero();
+  header.sequence = reader.value<std::uint64_t>();
+  header.payload_size = reader.value<std::uint64_t>();
+  header.checksum = reader.value<std::uint64_t>();
+  if (header.payload_size > kMaxPayload) refuse(ErrorCode::kTooLarge, "a payload has at most 4 GiB");
+  return header;
+}
+
+}  // namespace
+
+Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload) {
+  if (payload.size() > kMaxPayload) refuse(ErrorCode::kTooLarge, "a payload has at most 4 GiB");
+  Writer start(kHeaderBytes + payload.size());
+  start.array(std::span<const std::byte>(kMagic));
+  start.value(kWireVersion);
+  start.value(static_cast<std::uint16_t>(header.type));
+  start.value(std::uint32_t{0});
+  start.value(header.trainer);
+  start.value(header.channel);
+  start.value(std::uint32_t{0});
+  start.value(header.sequence);
+  start.value(static_cast<std::uint64_t>(payload.size()));
+  Bytes bytes = start.take();
+  Writer sum(8);
+  sum.value(checksum(bytes, payload));
+  const Bytes check = sum.take();
+  bytes.insert(bytes.end(), check.begin(), check.end());
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  return bytes;
+}
+
+std::uint64_t claimed_size(std::span<const std::byte> start) {
+  return kHeaderBytes + read_header(start).payload_size;
+}
+
+Frame parse_frame(std::span<const std::byte> bytes) {
+  const RawHeader raw = read_header(bytes);
+  const auto payload = bytes.subspan(kHeaderBytes);
+  if (payload.size() < raw.payload_size) refuse(ErrorCode::kTruncated, "the frame is shorter than its header says");
+  if (payload.size() > raw.payload_size) refuse(ErrorCode::kBadLength, "the frame is longer than its header says");
+  if (checksum(bytes, payload) != raw.checksum) refuse(ErrorCode::kBadChecksum, "the checksum does not match");
+  const bool is_request = raw.type >= kFirstRequest && raw.type <= kLastRequest;
+  const bool is_reply = raw.type == static_cast<std::uint16_t>(MessageType::kOk) ||
+                        raw.type == static_cast<std::uint16_t>(MessageType::kError);
+  if (!is_request && !is_reply) refuse(ErrorCode::kUnknownType, "the message type is unknown");
+  if (raw.channel >= kChannels) Reader::fail("the channel is unknown");
+  return {{static_cast<MessageType>(raw.type), raw.trainer, raw.channel, raw.sequence}, payload};
+}
+
+Bytes make_error(const FrameHeader& request, ErrorCode code, std::string_view text) {
+  constexpr std::size_t kLongestText = 4096;
+  Writer payload;
+  payload.value(static_cast<std::uint32_t>(code));
+  payload.string(text.substr(0, kLongestText));
+  FrameHeader header = request;
+  header.type = MessageType::kError;
+  return make_frame(header, payload.take());
+}
+
+ErrorReply parse_error(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  ErrorReply reply;
+  reply.code = reader.value<std::uint32_t>();
+  reply.text = reader.string(payload.size());
+  reader.end();
+  return reply;
+}
+
+}  // namespace persia

@@ -1,0 +1,25 @@
+"""The file names of a checkpoint and of a run directory. See docs/formats/checkpoint.md."""
+
+from pathlib import Path
+
+CHECKPOINT = "checkpoint"
+DENSE = "dense.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+METRICS = "metrics.json"
+METRICS_LINES = "metrics.jsonl"
+PARITY = "parity.parquet"
+
+
+def embedding_part(server: int) -> str:
+    """What embedding server `server` writes; the C++ side spells the same name."""
+    return f"embedding-{server}.safetensors"
+
+
+def is_embedding_part(name: str) -> bool:
+    return name.startswith("embedding-") and name.endswith(".safetensors")
+
+
+def run_directory(work: Path, model: str, ds: str, run: str) -> Path:
+    """Where a training run keeps its files until they are published."""
+    return work / model / f"ds={ds}" / run

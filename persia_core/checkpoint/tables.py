@@ -1,0 +1,81 @@
+"""Reading the embedding tables of a checkpoint without loading them: the files are memory-mapped."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from persia_core.checkpoint.layout import is_embedding_part
+from persia_core.errors import Corrupt
+
+_REMEDY = "the checkpoint was damaged or written by something else; train the partition again"
+
+
+@dataclass(frozen=True)
+class TableShard:
+    """The rows of one table on one server: `ids` uint64 [n], `weights` float32 [n, dim], read-only maps."""
+
+    ids: NDArray[np.uint64]
+    weights: NDArray[np.float32]
+
+
+def embedding_files(directory: Path) -> list[Path]:
+    """The files of all servers, in order of name."""
+    return sorted(path for path in directory.iterdir() if is_embedding_part(path.name))
+
+
+def table_shards(files: list[Path], table: str, dim: int) -> list[TableShard]:
+    """One shard of `table` per file that has it. Raises Corrupt naming file and tensor."""
+    shards = []
+    for path in files:
+        header = _header(path)
+        ids_name, weights_name = f"{table}.ids", f"{table}.weights"
+        if ids_name not in header and weights_name not in header:
+            continue
+        ids = _map(path, header, ids_name, "U64", np.dtype("<u8"))
+        weights = _map(path, header, weights_name, "F32", np.dtype("<f4"))
+        if ids.ndim != 1 or weights.shape != (ids.shape[0], dim):
+            raise Corrupt(
+                f"{path}: table {table} has ids {list(ids.shape)} and weights {list(weights.shape)}, "
+                f"expected [n] and [n, {dim}]",
+                _REMEDY,
+            )
+        shards.append(TableShard(ids, weights))
+    return shards
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def _header(path: Path) -> dict[str, _Tensor]:
+    try:
+        with safe_open(path, framework="numpy"):
+            pass  # the package checks the header against the file: sizes, overlaps, bounds
+    except (SafetensorError, OSError) as error:
+        raise Corrupt(f"{path}: is no safetensors file: {error}", _REMEDY) from error
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries = json.loads(file.read(length))
+    entries.pop("__metadata__", None)
+    return {
+        name: _Tensor(entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
+        for name, entry in entries.items()
+    }
+
+
+def _map(path: Path, header: dict[str, _Tensor], name: str, dtype: str, kind: np.dtype[Any]) -> NDArray[Any]:
+    tensor = header.get(name)
+    if tensor is None or tensor.dtype != dtype:
+        found = "is missing" if tensor is None else f"is {tensor.dtype}"
+        raise Corrupt(f"{path}: tensor {name} {found}, expected {dtype}", _REMEDY)
+    if 0 in tensor.shape:  # nothing to map
+        return np.empty(tensor.shape, kind)
+    return np.memmap(path, kind, "r", tensor.offset, tensor.shape)

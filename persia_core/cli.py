@@ -1,0 +1,99 @@
+"""The `persia` command: the very calls that the operators make."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from persia_core import __version__
+from persia_core.cli_commands import COMMANDS
+from persia_core.errors import PersiaError
+from persia_core.exit_codes import ExitCode
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Parse, run, and exit with a code of `persia_core.exit_codes`."""
+    arguments = build_parser().parse_args(argv)
+    _log_to_stderr(arguments.verbose)
+    sys.exit(run(arguments.run, arguments))
+
+
+def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace) -> int:
+    """Run one command and turn what it raises into a message and an exit code."""
+    try:
+        result = command(arguments)
+        if getattr(arguments, "result_file", None):
+            _write_result(Path(arguments.result_file), result)
+        return int(ExitCode.OK)
+    except PersiaError as error:
+        if arguments.verbose:
+            traceback.print_exc()
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:
+        traceback.print_exc()
+        print(
+            f"error: {type(error).__name__}: {error}\n"
+            "  what to do: this is a defect of persia; report it with the lines above",
+            file=sys.stderr,
+        )
+        return int(ExitCode.UNEXPECTED)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="persia",
+        description="Train recommenders with giant embedding tables, every day.",
+        epilog="Exit codes are listed in docs/operations.md; each error says what to do.",
+    )
+    parser.add_argument("--version", action="version", version=f"persia {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="debug messages and tracebacks")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for add in COMMANDS:
+        add(commands)
+    return parser
+
+
+def _log_to_stderr(verbose: bool) -> None:
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+    )
+    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "py4j", "great_expectations", "matplotlib"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _write_result(path: Path, result: Any) -> None:
+    """The result of a stage as JSON, for the operator that started it."""
+    if isinstance(result, BaseModel):
+        document = result.model_dump(mode="json")
+    elif is_dataclass(result) and not isinstance(result, type):
+        document = asdict(result)
+    else:
+        document = result
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(document, default=str) + "\n")
+    temporary.rename(path)
+
+
+if __name__ == "__main__":
+    main()

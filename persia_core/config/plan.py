@@ -1,0 +1,44 @@
+"""What a configuration asks of the cluster: ranks, and bytes per embedding server."""
+
+from dataclasses import dataclass
+
+from persia_core.config.model import ModelConfig
+
+# Beyond weights and optimizer state a row costs an index entry and bookkeeping.
+_OVERHEAD_BYTES_PER_ROW = 64
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """One embedding table: bytes of a row, rows and bytes expected on each server."""
+
+    name: str
+    dim: int
+    bytes_per_row: int
+    rows_per_server: int
+    bytes_per_server: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ranks of the MPI job, in order (servers first), and what each server will hold."""
+
+    ranks: int
+    servers: int
+    trainers: int
+    tables: list[TablePlan]
+
+    @property
+    def bytes_per_server(self) -> int:
+        return sum(table.bytes_per_server for table in self.tables)
+
+
+def plan_of(config: ModelConfig) -> Plan:
+    """The plan of a configuration; rows come from each table's `expected_rows`."""
+    servers = config.cluster.servers
+    tables = []
+    for table in config.tables:
+        row = 4 * (table.dim + table.state_dim) + _OVERHEAD_BYTES_PER_ROW
+        rows = -(-table.expected_rows // servers)
+        tables.append(TablePlan(table.name, table.dim, row, rows, row * rows))
+    return Plan(servers + config.cluster.trainers, servers, config.cluster.trainers, tables)

@@ -1,0 +1,1 @@
+"""Raw days, hashed partitions and training batches."""

@@ -1,0 +1,234 @@
+"""From a raw partition to a hashed one: fetch, hash with Spark, write, publish with the manifest last."""
+
+import errno
+import logging
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from persia_core import __version__
+from persia_core.config import ModelConfig
+from persia_core.config.home import work_dir
+from persia_core.data.hashed_writer import write_parts
+from persia_core.data.staging import stage_raw
+from persia_core.data.statistics import PartitionStatistics
+from persia_core.errors import Corrupt, DataInvalid, DiskFull, PersiaError, StorageConflict
+from persia_core.handoff.layout import MANIFEST, hashed_prefix
+from persia_core.handoff.manifest import Lineage, Manifest, digest_of
+from persia_core.handoff.object_store import NotFound, ObjectStore, PreconditionFailed, Stored
+from spark_jobs.hash_features import HashReport, hash_files
+from spark_jobs.raw_files import RawFile
+from spark_jobs.session import spark_session
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class HashResult:
+    """A hashed partition that is complete in the store. `uri` is that of its manifest.
+
+    `already_there`: the very same partition had been hashed before and nothing was written.
+    """
+
+    dataset: str
+    ds: str
+    uri: str
+    digest: str
+    rows_in: int
+    rows_kept: int
+    rejected: dict[str, int]
+    label_rate: float
+    parts: int
+    bytes: int
+    already_there: bool
+    seconds: float
+
+
+def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bool = False) -> HashResult:
+    """Hash the raw partition `ds` and publish it; equal input and configuration give an equal digest.
+
+    Raises PartitionMissing, PartitionEmpty, DataInvalid (a file, column or label is not as declared, or
+    every row is rejected), StorageConflict (another content is published already and `replace` is
+    false, or somebody else published meanwhile), StorageUnavailable, DiskFull, EnvironmentProblem (no
+    Java). On any error the partition in the store is as it was.
+    """
+    start = time.monotonic()
+    prefix = hashed_prefix(config.dataset.name, ds)
+    existing = _existing(store, prefix)
+    if existing is not None and not replace:
+        _refuse_other_schema(config, store, prefix, existing)
+    with _scratch() as scratch:
+        files = stage_raw(store, config, ds, scratch)
+        log.info("hashing ds=%s of %s", ds, config.dataset.name)
+        report, sources = _run_spark(config, files, scratch / "spark")
+        if report.rows_kept == 0:
+            raise DataInvalid(
+                f"all {report.rows_in} rows of {files[0].name.rpartition('/')[0]} were rejected: "
+                f"{_shown(report.rejected)}",
+                "compare the raw files with the features in the configuration",
+            )
+        manifest = _write(config, ds, report, sources, scratch)
+        log.info(
+            "ds=%s: %d of %d rows kept (rejected: %s), %d files, digest %s",
+            *(ds, report.rows_kept, report.rows_in, _shown(report.rejected)),
+            *(len(manifest.parts), manifest.digest[:12]),
+        )
+        already_there = _publish(store, prefix, manifest, scratch, replace)
+    return HashResult(
+        dataset=config.dataset.name,
+        ds=ds,
+        uri=store.uri(prefix + MANIFEST),
+        digest=manifest.digest,
+        rows_in=report.rows_in,
+        rows_kept=report.rows_kept,
+        rejected=report.rejected,
+        label_rate=manifest.details["label_rate"],
+        parts=len(manifest.parts),
+        bytes=sum(part.size for part in manifest.parts),
+        already_there=already_there,
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A directory of its own under the working directory, removed whatever happens."""
+    try:
+        work_dir().mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="hash-", dir=work_dir()))
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full() from error
+        raise
+
+
+def _disk_full() -> DiskFull:
+    return DiskFull(f"no space left under {work_dir()}", "free space there, or point PERSIA_HOME elsewhere")
+
+
+def _run_spark(config: ModelConfig, files: list[RawFile], output: Path) -> tuple[HashReport, list[Path]]:
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        with spark_session(work_dir()) as spark:
+            report = hash_files(spark, config, files, output)
+    except PersiaError:
+        raise
+    except (PySparkException, Py4JError) as error:
+        text = str(error)
+        if "No space left on device" in text:
+            raise _disk_full() from error
+        for file in files:
+            if file.path.name in text:
+                first = next((line for line in text.splitlines() if line.strip()), "")
+                raise DataInvalid(
+                    f"{file.name} cannot be read to its end: {first}",
+                    "deliver the file again; it was cut or damaged",
+                ) from error
+        raise
+    sources = sorted(output.glob("part-*.parquet"))
+    return report, sources
+
+
+def _write(config: ModelConfig, ds: str, report: HashReport, sources: list[Path], scratch: Path) -> Manifest:
+    statistics = PartitionStatistics(config, report.missing)
+    parts = write_parts(config, sources, scratch, statistics)
+    written = sum(part.rows or 0 for part in parts)
+    if written != report.rows_kept:
+        raise RuntimeError(f"Spark counted {report.rows_kept} kept rows and wrote {written}")
+    return Manifest(
+        kind="hashed",
+        digest=digest_of(parts),
+        parts=parts,
+        schema_fingerprint=config.schema_fingerprint(),
+        lineage=Lineage(
+            dataset=config.dataset.name, ds=ds, config_digest=config.digest(), code_version=__version__
+        ),
+        details={
+            "rows_in": report.rows_in,
+            "rows_kept": report.rows_kept,
+            "rejected": report.rejected,
+            "label_rate": statistics.label_rate(),
+            "features": statistics.features(),
+        },
+    )
+
+
+def _existing(store: ObjectStore, prefix: str) -> Stored | None:
+    try:
+        return store.get(prefix + MANIFEST)
+    except NotFound:
+        return None
+
+
+def _publish(store: ObjectStore, prefix: str, manifest: Manifest, directory: Path, replace: bool) -> bool:
+    """Upload parts, then the manifest. True if the same partition was there already."""
+    existing = _existing(store, prefix)
+    if existing is not None and _same(store, prefix, existing, manifest, replace):
+        log.info("%s holds the same partition already", store.uri(prefix))
+        return True
+    for done, part in enumerate(manifest.parts, start=1):
+        store.upload(directory / part.path, prefix + part.path)
+        log.info("uploaded part %d of %d to %s", done, len(manifest.parts), store.uri(prefix))
+    key = prefix + MANIFEST
+    try:
+        if existing is None:
+            store.put_if_absent(key, manifest.to_bytes())
+        else:
+            store.put_if_match(key, manifest.to_bytes(), existing.etag)
+    except PreconditionFailed as error:
+        now = _existing(store, prefix)
+        if now is not None and _same(store, prefix, now, manifest, replace=False):
+            return True
+        raise StorageConflict(
+            f"{store.uri(key)} was changed by somebody else meanwhile",
+            "see who else hashes this partition, then run again",
+        ) from error
+    log.info("published %s", store.uri(key))
+    return False
+
+
+def _same(store: ObjectStore, prefix: str, existing: Stored, manifest: Manifest, replace: bool) -> bool:
+    """True if `existing` holds what `manifest` does; False if it may be replaced; else StorageConflict."""
+    key = prefix + MANIFEST
+    try:
+        other = Manifest.from_bytes(existing.data, store.uri(key))
+    except Corrupt:
+        if replace:
+            return False
+        raise
+    if other.digest == manifest.digest and other.schema_fingerprint == manifest.schema_fingerprint:
+        return True
+    if replace:
+        return False
+    raise StorageConflict(
+        f"{store.uri(key)} holds another content (digest {other.digest[:12]}, this run made "
+        f"{manifest.digest[:12]}): the raw partition or the software has changed since",
+        "to publish the new content run again with --replace, then train the day again",
+    )
+
+
+def _refuse_other_schema(config: ModelConfig, store: ObjectStore, prefix: str, existing: Stored) -> None:
+    """Say at once, not after hashing, that the published partition has another schema."""
+    key = prefix + MANIFEST
+    other = Manifest.from_bytes(existing.data, store.uri(key))
+    if other.schema_fingerprint != config.schema_fingerprint():
+        raise StorageConflict(
+            f"{store.uri(key)} was hashed with another schema ({other.schema_fingerprint[:12]}, the "
+            f"configuration's is {config.schema_fingerprint()[:12]})",
+            "give the dataset of this configuration a name of its own (dataset.name), or overwrite the day "
+            "with --replace",
+        )
+
+
+def _shown(rejected: dict[str, int]) -> str:
+    return ", ".join(f"{reason} {rows}" for reason, rows in rejected.items()) or "none"

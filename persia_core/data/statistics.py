@@ -1,0 +1,98 @@
+"""What a hashed partition's manifest says about its columns, gathered while the rows pass by."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from persia_core.config import ModelConfig
+from persia_core.config.features import CategoricalFeature, DenseFeature, MultiCategoricalFeature
+from persia_core.data.distinct import DistinctCounter
+from persia_core.data.schema import LABEL
+from persia_core.ids import feature_id, feature_salt
+
+
+class PartitionStatistics:
+    """Label rate, and per feature missing, distinct (about), min, max and mean (dense).
+
+    Sums run in the order of the rows, so equal partitions have equal statistics to the last bit.
+    """
+
+    def __init__(self, config: ModelConfig, missing_dense: dict[str, int]) -> None:
+        """`missing_dense`: dense feature -> rows without a value, which the rows no longer show."""
+        self._rows = 0
+        self._positive = 0
+        self._features = {
+            feature.name: _column(config, feature, missing_dense) for feature in config.features
+        }
+
+    def add(self, table: pa.Table) -> None:
+        """Take in the next rows."""
+        self._rows += table.num_rows
+        self._positive += int(pc.sum(table.column(LABEL)).as_py() or 0)
+        for name, column in self._features.items():
+            column.add(table.column(name))
+
+    def label_rate(self) -> float | None:
+        """Share of rows whose label is 1; None without rows."""
+        return self._positive / self._rows if self._rows else None
+
+    def features(self) -> dict[str, dict[str, Any]]:
+        """Feature -> its statistics, for JSON."""
+        return {name: column.summary(self._rows) for name, column in self._features.items()}
+
+
+class _IdColumn:
+    """`missing` is the number of missing values; of a bag, the number of empty ones."""
+
+    def __init__(self, missing_id: int | None, bags: bool) -> None:
+        self._missing_id = None if missing_id is None else np.uint64(missing_id).astype(np.int64)
+        self._bags = bags
+        self._missing = 0
+        self._distinct = DistinctCounter()
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        if self._bags:
+            self._missing += int(pc.sum(pc.equal(pc.list_value_length(column), 0)).as_py() or 0)
+            column = pc.list_flatten(column)
+        self._missing += column.null_count
+        ids = column.drop_null().to_numpy()
+        if self._missing_id is not None:
+            self._missing += int(np.count_nonzero(ids == self._missing_id))
+        self._distinct.add(ids.view(np.uint64))
+
+    def summary(self, rows: int) -> dict[str, Any]:
+        del rows
+        return {"missing": self._missing, "distinct": self._distinct.estimate}
+
+
+class _DenseColumn:
+    def __init__(self, missing: int) -> None:
+        self._missing = missing
+        self._distinct = DistinctCounter()
+        self._low, self._high, self._sum = np.inf, -np.inf, 0.0
+
+    def add(self, column: pa.ChunkedArray) -> None:
+        values = column.to_numpy()
+        if not len(values):
+            return
+        self._low = min(self._low, float(values.min()))
+        self._high = max(self._high, float(values.max()))
+        self._sum += float(values.sum(dtype=np.float64))
+        self._distinct.add(np.ascontiguousarray(values).view(np.uint32).astype(np.uint64))
+
+    def summary(self, rows: int) -> dict[str, Any]:
+        figures = {"min": self._low, "max": self._high, "mean": self._sum / rows} if rows else {}
+        return {"missing": self._missing, "distinct": self._distinct.estimate, **figures}
+
+
+def _column(config: ModelConfig, feature: Any, missing_dense: dict[str, int]) -> _IdColumn | _DenseColumn:
+    if isinstance(feature, DenseFeature):
+        return _DenseColumn(missing_dense[feature.name])
+    missing_id = None
+    if isinstance(feature, CategoricalFeature) and feature.missing == "own_id":
+        dataset = config.dataset
+        salt = feature_salt(dataset.salt, feature.table)
+        missing_id = feature_id(config.table(feature.table).prefix, dataset.prefix_bits, salt, None)
+    return _IdColumn(missing_id, bags=isinstance(feature, MultiCategoricalFeature))

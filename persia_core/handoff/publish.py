@@ -1,0 +1,110 @@
+"""Publishing a training run: its checkpoint, its serving export, then the alias `candidate`."""
+
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from persia_core.checkpoint.layout import CHECKPOINT
+from persia_core.config import ModelConfig
+from persia_core.errors import Corrupt, DataInvalid, StorageConflict
+from persia_core.handoff.export import export_version
+from persia_core.handoff.layout import MANIFEST, checkpoint_prefix, version_name, version_prefix
+from persia_core.handoff.manifest import Manifest
+from persia_core.handoff.models import version_of_checkpoint
+from persia_core.handoff.object_store import ObjectStore, PreconditionFailed
+from persia_core.handoff.pointer import CANDIDATE, Pointer, read_pointer, swap_pointer
+from persia_core.handoff.transfer import upload_parts
+
+logger = logging.getLogger(__name__)
+
+_ALIAS_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class PublishResult:
+    """What was stored. `digest` and `manifest_sha256` (hex) are of the version's parts and manifest.
+
+    `candidate` is what the alias names now: another version if that is of a newer partition.
+    """
+
+    version: str
+    checkpoint: str
+    digest: str
+    manifest_sha256: str
+    parent: str | None
+    candidate: str
+
+
+def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> PublishResult:
+    """Store checkpoint and serving export of a run, parts first, manifests last, and name it candidate.
+
+    May be repeated after a failure at any point: the same run gives the same version, and what is
+    stored already is kept. Raises Corrupt if the run is incomplete or damaged, StorageConflict if
+    another run is stored under the same name.
+    """
+    checkpoint = _read_checkpoint(run_dir / CHECKPOINT)
+    if checkpoint.lineage.ds != ds:
+        raise DataInvalid(
+            f"{run_dir} was trained on partition {checkpoint.lineage.ds}, not on {ds}",
+            "publish it under its own partition",
+        )
+    if checkpoint.schema_fingerprint != config.schema_fingerprint():
+        raise DataInvalid(
+            f"{run_dir} was trained with other features than the configuration names now",
+            "publish with the configuration of the run, or train again",
+        )
+    prefix = checkpoint_prefix(config.name, ds, run_dir.name)
+    upload_parts(store, prefix, run_dir / CHECKPOINT, checkpoint)
+
+    parent_prefix = checkpoint.lineage.parent
+    parent = version_of_checkpoint(store, config.name, parent_prefix) if parent_prefix else None
+    export = Path(tempfile.mkdtemp(prefix=".export-", dir=run_dir))
+    try:
+        manifest = export_version(config, run_dir, checkpoint, export, prefix=prefix, parent=parent)
+        version = version_name(ds, manifest.digest)
+        stored = upload_parts(store, version_prefix(config.name, version), export, manifest)
+    finally:
+        shutil.rmtree(export)
+    pointer = Pointer(
+        version=version, ds=ds, manifest_sha256=stored.sha256, reason=f"published by {run_dir.name}"
+    )
+    candidate = _name_candidate(store, config.name, pointer)
+    logger.info("published %s", store.uri(version_prefix(config.name, version)))
+    return PublishResult(
+        version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate
+    )
+
+
+def _read_checkpoint(directory: Path) -> Manifest:
+    path = directory / MANIFEST
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise Corrupt(
+            f"{directory} has no {MANIFEST}: training did not finish there", "run `persia train` again"
+        ) from None
+    manifest = Manifest.from_bytes(data, str(path))
+    if manifest.kind != "checkpoint":
+        raise Corrupt(f"{path} is of a {manifest.kind}, expected a checkpoint", "name a run directory")
+    return manifest
+
+
+def _name_candidate(store: ObjectStore, model: str, pointer: Pointer) -> str:
+    """Move the alias unless it is of a newer partition; returns the version it names in the end."""
+    for _ in range(_ALIAS_ATTEMPTS):
+        found = read_pointer(store, model, CANDIDATE)
+        current, etag = found if found else (None, None)
+        if current is not None and (current.version == pointer.version or current.ds > pointer.ds):
+            return current.version
+        previous = current.version if current else None
+        try:
+            swap_pointer(store, model, CANDIDATE, pointer.model_copy(update={"previous": previous}), etag)
+        except PreconditionFailed:
+            continue
+        return pointer.version
+    raise StorageConflict(
+        f"the alias {CANDIDATE} of {model} kept moving while {pointer.version} was published",
+        "find out who else publishes this model, then run again: what is stored is kept",
+    )

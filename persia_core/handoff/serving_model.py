@@ -1,0 +1,186 @@
+"""A model version in memory: embeddings as sorted ids and rows in NumPy, the dense network in torch.
+
+torch is imported by `predict` only: whoever needs just the embeddings does without it.
+"""
+
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from persia_core.checkpoint.layout import DENSE
+from persia_core.errors import Corrupt, DataInvalid, EnvironmentProblem
+from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingFeature, ServingSchema, ServingTable
+
+_BATCH = 4096
+_REMEDY = "publish the version again under a new run"
+
+
+@dataclass(frozen=True)
+class EmbeddingRows:
+    """One table: `ids` uint64 [n] ascending, `weights` float32 [n, dim]."""
+
+    ids: NDArray[np.uint64]
+    weights: NDArray[np.float32]
+
+    def lookup(self, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """The rows of `ids` [m]; zeros where there is none. float32 [m, dim]."""
+        if len(self.ids) == 0:
+            return np.zeros((len(ids), self.weights.shape[1]), np.float32)
+        position = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        found = self.ids[position] == ids
+        return np.where(found[:, None], self.weights[position], np.float32(0.0))
+
+
+class ServingModel:
+    """Scores hashed rows. Build it with `load_model`."""
+
+    def __init__(self, directory: Path, schema: ServingSchema, tables: dict[str, EmbeddingRows]) -> None:
+        self._directory = directory
+        self.schema = schema
+        self.tables = tables
+
+    def pooled(self, rows: pa.Table) -> dict[str, NDArray[np.float32]]:
+        """Feature name -> float32 [B, dim]: the sum or mean over the bag, absent ids as zeros."""
+        return {feature.name: self._pool(feature, rows) for feature in self.schema.id_features}
+
+    def dense(self, rows: pa.Table) -> NDArray[np.float32]:
+        """The dense features, float32 [B, dense_dim]."""
+        columns = [_column(rows, name, pa.float32()) for name in self.schema.dense_features]
+        for name, column in zip(self.schema.dense_features, columns, strict=True):
+            if column.null_count:
+                raise DataInvalid(f"dense feature {name} has null values", "hash the partition again")
+        if not columns:
+            return np.empty((rows.num_rows, 0), np.float32)
+        return np.column_stack([column.to_numpy(zero_copy_only=False) for column in columns])
+
+    def predict(self, rows: pa.Table) -> NDArray[np.float32]:
+        """Probabilities float32 [B] of hashed rows (columns of a hashed partition; label is not read).
+
+        Raises DataInvalid naming a feature that is missing or of another type, Corrupt if the
+        network does not fit its weights.
+        """
+        import torch
+
+        out = np.empty(rows.num_rows, np.float32)
+        for start in range(0, rows.num_rows, _BATCH):
+            batch = rows.slice(start, _BATCH)
+            embeddings = {name: torch.from_numpy(value) for name, value in self.pooled(batch).items()}
+            with torch.inference_mode():
+                logits = self.network(torch.from_numpy(self.dense(batch)), embeddings)
+                out[start : start + batch.num_rows] = torch.sigmoid(logits.float()).numpy()
+        return out
+
+    @cached_property
+    def network(self) -> Any:
+        """The dense network as a torch.nn.Module in evaluation mode. Raises Corrupt if it does not fit."""
+        from safetensors.torch import load_file
+
+        schema = self.schema
+        dims = {feature.name: schema.table_of(feature).dim for feature in schema.id_features}
+        cls = _network_class(schema.model.import_path)
+        try:
+            module = cls(dense_dim=len(schema.dense_features), embedding_dims=dims, **dict(schema.model.args))
+            module.load_state_dict(load_file(self._directory / DENSE), strict=True)
+        except Exception as error:  # whatever a user's class raises
+            raise Corrupt(
+                f"{self._directory / DENSE} does not fit {cls.__name__}: {error}", _REMEDY
+            ) from error
+        return module.eval()
+
+    def _pool(self, feature: ServingFeature, rows: pa.Table) -> NDArray[np.float32]:
+        table = self.schema.table_of(feature)
+        source = self.tables[table.name]
+        if feature.kind != "multi-categorical":
+            column = _column(rows, feature.name, pa.int64())
+            present = column.is_valid().to_numpy(zero_copy_only=False)
+            ids = column.fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
+            return np.where(present[:, None], source.lookup(ids), np.float32(0.0))
+        column = _column(rows, feature.name, pa.list_(pa.int64()))
+        if column.null_count or column.flatten().null_count:
+            raise DataInvalid(f"feature {feature.name} has null bags or ids", "hash the partition again")
+        lengths = np.diff(column.offsets.to_numpy(zero_copy_only=False))
+        ids = column.flatten().to_numpy(zero_copy_only=False).view(np.uint64)
+        out = np.zeros((rows.num_rows, table.dim), np.float32)
+        np.add.at(out, np.repeat(np.arange(rows.num_rows), lengths), source.lookup(ids))
+        if table.pooling == "mean":
+            out /= np.maximum(lengths, 1)[:, None].astype(np.float32)
+        return out
+
+
+def load_model(directory: Path) -> ServingModel:
+    """The model version whose verified parts lie in `directory`. Raises Corrupt naming a file."""
+    path = directory / SCHEMA_FILE
+    schema = ServingSchema.from_bytes(path.read_bytes(), str(path))
+    return ServingModel(
+        directory, schema, {table.name: _load_table(directory, schema, table) for table in schema.tables}
+    )
+
+
+def _load_table(directory: Path, schema: ServingSchema, table: ServingTable) -> EmbeddingRows:
+    path = directory / table.file
+    try:
+        file = pq.ParquetFile(path)
+        if file.metadata.num_rows != table.rows:  # before anything is decoded
+            raise Corrupt(f"{path} has {file.metadata.num_rows} rows, schema.json says {table.rows}", _REMEDY)
+        if not _is_export(file.schema_arrow, table.dim):
+            found = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
+            raise Corrupt(f"{path} has columns {found}; expected id and embedding of {table.dim}", _REMEDY)
+        rows = file.read()
+    except (OSError, pa.ArrowException) as error:
+        raise Corrupt(f"{path} cannot be read: {error}", _REMEDY) from error
+    values: Any = rows["embedding"].combine_chunks()
+    if rows["id"].null_count or values.null_count or values.values.null_count:
+        raise Corrupt(f"{path} has nulls", _REMEDY)
+    ids = rows["id"].to_numpy()
+    weights = values.flatten().to_numpy(zero_copy_only=False).reshape(table.rows, table.dim)
+    if (ids[1:] <= ids[:-1]).any():
+        raise Corrupt(f"{path}: ids are not ascending", _REMEDY)
+    if (ids >> np.uint64(64 - schema.id_scheme.prefix_bits) != table.prefix).any():
+        raise Corrupt(f"{path} holds ids of another prefix than {table.prefix}", _REMEDY)
+    return EmbeddingRows(ids, weights)
+
+
+def _is_export(schema: pa.Schema, dim: int) -> bool:
+    if schema.names != ["id", "embedding"] or schema.field("id").type != pa.uint64():
+        return False
+    kind = schema.field("embedding").type
+    return bool(
+        pa.types.is_fixed_size_list(kind) and kind.list_size == dim and kind.value_type == pa.float32()
+    )
+
+
+def _column(rows: pa.Table, name: str, type_: pa.DataType) -> Any:
+    """The column as one array; of a list type only the type of its elements counts."""
+    if name not in rows.column_names:
+        raise DataInvalid(
+            f"feature {name} is not among the columns", "give hashed rows of the model's schema"
+        )
+    column = rows[name]
+    both_lists = pa.types.is_list(type_) and pa.types.is_list(column.type)
+    if column.type != type_ and not (both_lists and column.type.value_type == type_.value_type):
+        raise DataInvalid(f"feature {name} is {column.type}, expected {type_}", "give hashed rows")
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def _network_class(import_path: str) -> Any:
+    """The torch.nn.Module subclass named by a checked import path; nothing else is ever called."""
+    from torch import nn
+
+    module, name = import_path.split(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise EnvironmentProblem(
+            f"the model class {import_path} cannot be imported: {error}",
+            "install the package it is in beside persia_core",
+        ) from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise Corrupt(f"{SCHEMA_FILE}: {import_path} is no torch.nn.Module", _REMEDY)
+    return cls

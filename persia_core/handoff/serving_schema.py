@@ -1,0 +1,150 @@
+"""schema.json of a model version: what a reader must know to score a row.
+
+See docs/formats/model_version.md.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from persia_core.config import ModelConfig
+from persia_core.config.features import DenseFeature, Name
+from persia_core.errors import Corrupt
+
+SCHEMA_FILE = "schema.json"
+
+_IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class IdScheme(_Frozen):
+    """id = prefix << (64 - prefix_bits) | XXH64(seed, utf8(<salt>/<table>/<value>)) >> prefix_bits."""
+
+    hash: Literal["xxh64"] = "xxh64"
+    seed: Literal[42] = 42
+    prefix_bits: Annotated[int, Field(ge=1, le=16)]
+    salt: str
+    missing_value: Literal["\0"] = "\0"
+
+
+class ServingTable(_Frozen):
+    """One table of the export; `file` is a part of the manifest."""
+
+    name: Name
+    prefix: Annotated[int, Field(ge=1)]
+    dim: Annotated[int, Field(ge=1, le=1024)]
+    pooling: Literal["sum", "mean"]
+    rows: Annotated[int, Field(ge=0)]
+
+    @property
+    def file(self) -> str:
+        """Path of the rows, relative to the version."""
+        return embedding_file(self.name)
+
+
+class ServingFeature(_Frozen):
+    """A feature in the order of the configuration; `declaration` is what the configuration says of it."""
+
+    name: Name
+    kind: Literal["dense", "categorical", "multi-categorical", "timestamp"]
+    table: Name | None = None
+    declaration: dict[str, Any]
+
+
+class ModelClass(_Frozen):
+    """The dense network: class(dense_dim, embedding_dims, **args)."""
+
+    import_path: Annotated[str, Field(pattern=_IMPORT_PATH)]
+    args: dict[str, Any] = {}
+
+
+class ServingSchema(_Frozen):
+    """The whole of schema.json."""
+
+    format_version: Literal[1] = 1
+    name: str
+    label: str
+    id_scheme: IdScheme
+    features: list[ServingFeature]
+    dense_features: list[Name]
+    tables: list[ServingTable]
+    model: ModelClass
+    schema_fingerprint: str
+    config_digest: str
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ServingSchema":
+        tables = {table.name for table in self.tables}
+        if len(tables) != len(self.tables) or len({f.name for f in self.features}) != len(self.features):
+            raise ValueError("a feature or table is listed twice")
+        for feature in self.features:
+            if feature.kind != "dense" and feature.table not in tables:
+                raise ValueError(f"feature {feature.name} has no table")
+        if self.dense_features != [f.name for f in self.features if f.kind == "dense"]:
+            raise ValueError("dense_features does not name the dense features in order")
+        return self
+
+    @property
+    def id_features(self) -> list[ServingFeature]:
+        """The features that have a table, in order."""
+        return [feature for feature in self.features if feature.kind != "dense"]
+
+    def table_of(self, feature: ServingFeature) -> ServingTable:
+        """The table of an id feature."""
+        return next(table for table in self.tables if table.name == feature.table)
+
+    def to_bytes(self) -> bytes:
+        """UTF-8 JSON."""
+        return (self.model_dump_json(indent=1) + "\n").encode()
+
+    @staticmethod
+    def from_bytes(data: bytes, where: str) -> "ServingSchema":
+        """Parse and check; raises Corrupt naming `where`."""
+        try:
+            return ServingSchema.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(step) for step in first["loc"]) or "document"
+            raise Corrupt(
+                f"{where}: {place}: {first['msg']}", "publish the version again under a new run"
+            ) from error
+
+
+def embedding_file(table: str) -> str:
+    """Path of a table's rows, relative to the version."""
+    return f"embeddings/{table}.parquet"
+
+
+def schema_of(config: ModelConfig, rows: dict[str, int]) -> ServingSchema:
+    """The schema of an export of `config` whose tables have `rows` rows."""
+    return ServingSchema(
+        name=config.name,
+        label=config.dataset.label,
+        id_scheme=IdScheme(prefix_bits=config.dataset.prefix_bits, salt=config.dataset.salt),
+        features=[
+            ServingFeature(
+                name=feature.name,
+                kind=feature.kind,
+                table=None if isinstance(feature, DenseFeature) else feature.table,
+                declaration=feature.model_dump(mode="json"),
+            )
+            for feature in config.features
+        ],
+        dense_features=[feature.name for feature in config.dense_features],
+        tables=[
+            ServingTable(
+                name=table.name,
+                prefix=table.prefix,
+                dim=table.dim,
+                pooling=table.pooling,
+                rows=rows[table.name],
+            )
+            for table in config.tables
+        ],
+        model=ModelClass(import_path=config.training.model, args=config.training.model_args),
+        schema_fingerprint=config.schema_fingerprint(),
+        config_digest=config.digest(),
+    )

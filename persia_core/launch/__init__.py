@@ -1,0 +1,1 @@
+"""Starting and watching the MPI job of a training run."""

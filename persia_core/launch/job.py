@@ -1,0 +1,67 @@
+"""What the ranks of a job are told, and what they leave behind: JSON files in the run directory."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from persia_core.config import ModelConfig
+from persia_core.exit_codes import ExitCode
+
+JOB_FILE = "job.json"
+RENDEZVOUS = "rendezvous"
+RANKS = "ranks"
+
+
+class Job(BaseModel):
+    """One MPI job: ranks 0..servers-1 are embedding servers, the rest trainers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str
+    config: dict[str, Any]
+    ds: str
+    run_dir: Path
+    partition_dir: Path  # with the verified parts of the hashed partition and its manifest
+    parent_dir: Path | None  # with the verified parts of the checkpoint to start from
+    parent: str | None  # where that checkpoint is stored
+    hashed_digest: str
+
+    def resolved(self) -> ModelConfig:
+        return ModelConfig.model_validate(self.config)
+
+
+class RankRecord(BaseModel):
+    """A Python rank's word about itself: written at its start, completed when it fails."""
+
+    rank: int
+    role: str
+    host: str
+    pid: int
+    exit_code: int | None = None
+    what: str | None = None
+    remedy: str | None = None
+
+    @staticmethod
+    def begin(run_dir: Path, rank: int, role: str) -> "RankRecord":
+        record = RankRecord(rank=rank, role=role, host=socket.gethostname(), pid=os.getpid())
+        record.write(run_dir)
+        return record
+
+    def fail(self, run_dir: Path, code: ExitCode, what: str, remedy: str) -> None:
+        self.model_copy(update={"exit_code": int(code), "what": what, "remedy": remedy}).write(run_dir)
+
+    def write(self, run_dir: Path) -> None:
+        directory = run_dir / RANKS
+        directory.mkdir(parents=True, exist_ok=True)
+        temporary = directory / f".{self.rank}.tmp"
+        temporary.write_text(self.model_dump_json())
+        temporary.rename(directory / f"{self.rank}.json")
+
+
+def rank_records(run_dir: Path) -> list[RankRecord]:
+    """The records of all ranks that have started, by rank."""
+    found = [RankRecord.model_validate_json(p.read_text()) for p in (run_dir / RANKS).glob("*.json")]
+    return sorted(found, key=lambda record: record.rank)

@@ -1,0 +1,181 @@
+"""The mpiexec command of a job on this host, and watching over it until it ends."""
+
+import contextlib
+import ctypes
+import logging
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, RankHung
+from persia_core.exit_codes import ExitCode
+from persia_core.launch.job import JOB_FILE, Job, rank_records
+
+log = logging.getLogger(__name__)
+
+LOG_FILE = "job.log"
+SERVER_PROGRAM = "persia-embedding-server"
+JOB_ID_VARIABLE = "PERSIA_JOB_ID"
+END_WITHIN_S = 10.0
+
+_ENVIRONMENT = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "OMPI_MCA_btl": "self,sm,tcp",
+    "OMPI_MCA_btl_tcp_if_include": "lo",
+    "OMPI_MCA_oob_tcp_if_include": "lo",
+    "PRTE_MCA_prte_if_include": "lo",
+    "PYTHONUNBUFFERED": "1",
+}
+_SIGNALLED = re.compile(r"rank (\d+).*?signal (\d+)", re.DOTALL)
+_EXITED = re.compile(r"\[\[\d+,\d+\],(\d+)\].*?Exit code:\s+(\d+)", re.DOTALL)
+
+
+def mpi_command(job: Job) -> list[str]:
+    """Servers first, then trainers, in one MPMD job. Raises EnvironmentProblem if a program is missing."""
+    config = job.resolved()
+    return [
+        _program("mpiexec"),
+        *("-n", str(config.cluster.servers), _program(SERVER_PROGRAM)),
+        ":",
+        *("-n", str(config.cluster.trainers), sys.executable, "-m", "persia_core.training.main"),
+        str(job.run_dir / JOB_FILE),
+    ]
+
+
+def run_job(job: Job) -> None:
+    """Run the job to its end, passing its output on line by line and keeping it in job.log.
+
+    Raises what the first failing rank said (with its exit code), RankFailed when a rank was killed,
+    RankHung when the job exceeds `cluster.job_timeout_s`. On every way out no rank is left.
+    """
+    (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
+    command = mpi_command(job)
+    environment = {**os.environ, **_ENVIRONMENT, JOB_ID_VARIABLE: job.id}
+    limit = job.resolved().cluster.job_timeout_s
+    log.info("starting: %s", " ".join(command))
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        preexec_fn=_end_with_parent,  # noqa: PLW1509 - a prctl call only
+    )
+    relay = threading.Thread(target=_relay, args=(process, job.run_dir / LOG_FILE), daemon=True)
+    relay.start()
+    try:
+        code = process.wait(timeout=limit)
+    except subprocess.TimeoutExpired as error:
+        raise RankHung(
+            f"job {job.id} did not end within {limit:.0f} s",
+            "look for a slow rank in its log, or raise cluster.job_timeout_s",
+        ) from error
+    finally:
+        _end(process, job.id)
+        relay.join(timeout=END_WITHIN_S)
+    if code != 0:
+        raise _failure(job, code)
+
+
+def _program(name: str) -> str:
+    beside = Path(sysconfig.get_path("scripts")) / name
+    found = str(beside) if beside.exists() else shutil.which(name)
+    if found is None:
+        raise EnvironmentProblem(f"{name} is not installed beside {sys.executable}", "run make setup")
+    return found
+
+
+def _end_with_parent() -> None:
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _relay(process: "subprocess.Popen[str]", path: Path) -> None:
+    with path.open("w") as file:
+        for line in process.stdout or ():
+            file.write(line)
+            file.flush()
+            log.info("%s", line.rstrip("\n"))
+
+
+def _end(process: "subprocess.Popen[str]", job_id: str) -> None:
+    """End mpiexec, then whatever still carries the job's id in its environment."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(timeout=END_WITHIN_S / 2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    deadline = time.monotonic() + END_WITHIN_S / 2
+    while survivors := list(processes_of(job_id)):
+        late = time.monotonic() > deadline
+        for pid in survivors:
+            _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def processes_of(job_id: str) -> Iterator[int]:
+    """Live processes of this host that were started for the job, except the caller."""
+    marker = f"{JOB_ID_VARIABLE}={job_id}".encode()
+    for directory in Path("/proc").iterdir():
+        if not directory.name.isdigit() or int(directory.name) == os.getpid():
+            continue
+        try:
+            if marker in (directory / "environ").read_bytes().split(b"\0"):
+                yield int(directory.name)
+        except OSError:
+            continue  # it has ended, or is not ours
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _failure(job: Job, code: int) -> PersiaError:
+    """The error of the rank that failed first, as well as it can be told."""
+    output = (job.run_dir / LOG_FILE).read_text(errors="replace")
+    servers = job.resolved().cluster.servers
+    remedy = f"read {job.run_dir / LOG_FILE}; the task can be run again: nothing was published"
+    for record in rank_records(job.run_dir):
+        if record.exit_code is not None and record.exit_code != int(ExitCode.RANK_FAILED):
+            return _as_error(
+                ExitCode(record.exit_code),
+                f"{record.role} on {record.host}: {record.what}",
+                record.remedy or remedy,
+            )
+    if found := _SIGNALLED.search(output):
+        rank, number = int(found[1]), int(found[2])
+        return RankFailed(f"{_role(rank, servers)} (rank {rank}) was ended by signal {number}", remedy)
+    for record in rank_records(job.run_dir):
+        if record.exit_code is not None:
+            return RankFailed(f"{record.role} on {record.host}: {record.what}", remedy)
+    if found := _EXITED.search(output):
+        rank = int(found[1])
+        return RankFailed(f"{_role(rank, servers)} (rank {rank}) ended with exit code {found[2]}", remedy)
+    return RankFailed(f"job {job.id} ended with exit code {code}", remedy)
+
+
+def _role(rank: int, servers: int) -> str:
+    return f"embedding server {rank}" if rank < servers else f"trainer {rank - servers}"
+
+
+def _as_error(code: ExitCode, what: str, remedy: str) -> PersiaError:
+    error = PersiaError(what, remedy)
+    error.exit_code = code
+    return error

@@ -1,0 +1,107 @@
+"""The loop over the batches of a partition."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from persia_core._native import EmbeddingWorker
+from persia_core.checkpoint.layout import METRICS_LINES
+from persia_core.config import ModelConfig
+from persia_core.embedding.pipeline import EmbeddingPipeline
+from persia_core.errors import Diverged
+from persia_core.training.account import NON_FINITE, Account
+from persia_core.training.batches import TrainerBatch
+from persia_core.training.group import TrainerGroup
+from persia_core.training.progress import Progress
+from persia_core.training.step import TrainingStep
+
+log = logging.getLogger(__name__)
+
+LOSS_POINTS = 200  # of the learning curve that is kept
+
+
+def train(
+    config: ModelConfig,
+    group: TrainerGroup,
+    worker: EmbeddingWorker,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[TrainerBatch],
+    account: Account,
+    run_dir: Path,
+) -> None:
+    """Train on all batches, then wait until every gradient has been acknowledged.
+
+    Fills `account`. Trainer 0 writes the learning curve of its own samples to metrics.jsonl. Raises
+    Diverged, on every trainer alike, as soon as more samples were skipped than the configuration allows.
+    """
+    model.train()
+    step = TrainingStep(config, group, model, optimizer)
+    lead = group.trainer == 0
+    progress = Progress("training", account.steps, "steps", quiet=not lead)
+    allowed = config.training.max_skipped_share * account.rows * max(1, _epochs(account, config))
+    every = max(1, account.steps // LOSS_POINTS)
+    meter = _LossMeter()
+    with (
+        EmbeddingPipeline(worker, batches, config.training.staleness) as pipeline,
+        (run_dir / METRICS_LINES).open("w" if lead else "a") as lines,
+    ):
+        for ready in pipeline:
+            rows = ready.batch.step.rows
+            result = step.run(ready.batch.data, ready.lookup.pooled, rows.size)
+            if result.gradients is None:
+                pipeline.discard(ready)
+                account.skipped(rows, NON_FINITE)
+                log.warning("step %d skipped: a loss or gradient is not finite", ready.batch.step.number)
+                if account.visits_skipped > allowed:
+                    raise _diverged(config, account)
+                continue
+            pipeline.update(ready, result.gradients, step.embedding_scale)
+            account.trained(rows)
+            meter.add(result.loss, ready.batch.data.rows)
+            if lead and account.steps_done % every == 0 and (mean := meter.take()) is not None:
+                account.losses.append((ready.batch.step.number, mean))
+                lines.write(json.dumps({"step": ready.batch.step.number, "loss": mean}) + "\n")
+            progress.advance(1, meter.words)
+        pipeline.drain()
+
+
+class _LossMeter:
+    """The mean loss of this trainer's samples since the last point of the learning curve."""
+
+    def __init__(self) -> None:
+        self._sum = 0.0
+        self._rows = 0
+        self._last: float | None = None
+
+    def add(self, loss_sum: float, rows: int) -> None:
+        self._sum += loss_sum
+        self._rows += rows
+
+    def take(self) -> float | None:
+        if self._rows:
+            self._last = self._sum / self._rows
+        self._sum, self._rows = 0.0, 0
+        return self._last
+
+    def words(self) -> str:
+        mean = self._sum / self._rows if self._rows else self._last
+        return "no loss yet" if mean is None else f"loss {mean:.4f}"
+
+
+def _epochs(account: Account, config: ModelConfig) -> int:
+    return -(-account.steps * config.training.global_batch_size // max(1, account.rows))
+
+
+def _diverged(config: ModelConfig, account: Account) -> Diverged:
+    return Diverged(
+        f"training diverged: {account.visits_skipped} samples in {account.steps_done} steps had a "
+        f"non-finite loss or gradient, allowed is a share of {config.training.max_skipped_share} "
+        "(training.max_skipped_share)",
+        "lower the learning rates, look at the dense features' ranges in the Data Docs, "
+        "or start from an earlier day",
+    )

@@ -1,0 +1,56 @@
+"""What a run leaves for publishing: metrics.json and parity.parquet."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from persia_core.checkpoint.layout import METRICS, PARITY
+from persia_core.data.partition import LocalPartition
+
+_LABEL_ROWS = 1 << 18
+
+
+def read_labels(partition: LocalPartition) -> NDArray[np.float32]:
+    """All labels of a partition, float32 [rows], in its order."""
+    pieces = [
+        partition.read(low, min(low + _LABEL_ROWS, partition.rows)).column("label").to_numpy()
+        for low in range(0, partition.rows, _LABEL_ROWS)
+    ]
+    return np.concatenate(pieces).astype(np.float32)
+
+
+def staleness_of(stats: list[dict[str, Any]]) -> dict[str, Any]:
+    """Maximum and histogram of outstanding batches at each update. Every server sees every batch."""
+    histogram: dict[int, int] = {}
+    for server in stats[:1]:
+        for value, count in server["staleness"]["histogram"].items():
+            histogram[int(value)] = histogram.get(int(value), 0) + int(count)
+    largest = max((int(server["staleness"]["max"]) for server in stats), default=0)
+    return {"max": largest, "histogram": {str(k): v for k, v in sorted(histogram.items())}}
+
+
+def table_rows_of(stats: list[dict[str, Any]]) -> dict[str, int]:
+    """Rows of each table over all servers."""
+    rows: dict[str, int] = {}
+    for server in stats:
+        for name, table in server["tables"].items():
+            rows[name] = rows.get(name, 0) + int(table["rows"])
+    return rows
+
+
+def write_parity(run_dir: Path, rows: pa.Table, predictions: NDArray[np.float32]) -> None:
+    """The hashed rows and the trainer's predictions on them, for who reloads the model."""
+    column = pa.array(predictions, type=pa.float32())
+    pq.write_table(rows.append_column("prediction", column), run_dir / PARITY)
+
+
+def write_metrics(run_dir: Path, metrics: dict[str, Any]) -> None:
+    """metrics.json, complete or not at all."""
+    temporary = run_dir / f".{METRICS}.tmp"
+    temporary.write_text(json.dumps(metrics, indent=1, allow_nan=False) + "\n")
+    temporary.rename(run_dir / METRICS)

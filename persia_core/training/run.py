@@ -1,0 +1,190 @@
+"""One partition, as one trainer lives it: restore, evaluate, train, drain, save, evaluate."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from persia_core._native import EmbeddingWorker
+from persia_core.checkpoint.dense_state import load_dense
+from persia_core.checkpoint.layout import is_embedding_part
+from persia_core.checkpoint.write import write_checkpoint
+from persia_core.config import ModelConfig
+from persia_core.data.partition import LocalPartition
+from persia_core.embedding.tables import table_specs
+from persia_core.handoff.layout import MANIFEST
+from persia_core.handoff.manifest import Manifest
+from persia_core.launch.job import RENDEZVOUS, Job
+from persia_core.training.account import Account
+from persia_core.training.batches import trainer_batches
+from persia_core.training.dense import build_model, build_optimizer, replicate, seed_trainer
+from persia_core.training.evaluate import Evaluator
+from persia_core.training.group import TrainerGroup
+from persia_core.training.loop import train
+from persia_core.training.metrics import summary
+from persia_core.training.order import SampleOrder
+from persia_core.training.report import read_labels, staleness_of, table_rows_of, write_metrics, write_parity
+
+log = logging.getLogger(__name__)
+
+PARITY_ROWS = 2048
+
+Metrics = dict[str, float | int | None]
+
+
+def run_trainer(job: Job, config: ModelConfig, trainer: int) -> None:
+    """Take part in the whole run. Trainer 0 also loads and saves, and writes the metrics.
+
+    Raises Diverged, DiskFull, Corrupt, DataInvalid and the native module's errors; the caller ends the job.
+    """
+    run = PartitionRun(job, config, trainer)
+    run.restore()
+    before = run.evaluate() if job.parent_dir is not None else None
+    account, seconds = run.train()
+    run.save(account)
+    run.report(account, seconds, before)
+    run.leave()
+
+
+class PartitionRun:
+    """A trainer's part in training on one partition. Every trainer calls the methods in the same order."""
+
+    def __init__(self, job: Job, config: ModelConfig, trainer: int) -> None:
+        cluster = config.cluster
+        torch.set_num_threads(max(1, torch.get_num_threads() // cluster.trainers))
+        self._job = job
+        self._config = config
+        self._lead = trainer == 0
+        self._group = TrainerGroup.join(
+            trainer,
+            cluster.trainers,
+            config.training.device,
+            job.run_dir / RENDEZVOUS,
+            local_trainers=cluster.trainers,
+            timeout_s=cluster.timeout_s,
+            longest_wait_s=cluster.job_timeout_s,
+        )
+        self._partition = LocalPartition(job.partition_dir, _manifest(job.partition_dir), config)
+        self._worker = _connect(config, trainer)
+        self._model = build_model(config).to(self._group.device)
+        self._optimizer = build_optimizer(config, self._model)
+        self._evaluator = Evaluator(config, self._group, self._worker, self._model)
+        self._first_step = 0
+
+    def restore(self) -> None:
+        """Tell the servers their tables; put the parent checkpoint in place, if there is one."""
+        if self._lead:
+            self._worker.configure()
+        parent = self._job.parent_dir
+        if parent is not None:
+            if self._lead:
+                parts = [part for part in _manifest(parent).parts if is_embedding_part(part.path)]
+                self._worker.load([str(parent / part.path) for part in parts])
+                log.info("restored %d rows from %s", sum(part.rows or 0 for part in parts), self._job.parent)
+            self._first_step = int(load_dense(parent, self._model, self._optimizer)["step"])
+        self._group.barrier()
+
+    def evaluate(self) -> Metrics | None:
+        """Metrics on the whole partition as the model stands, on trainer 0; None elsewhere."""
+        predicted = self._evaluator.predict(self._partition, self._partition.rows)
+        if predicted is None:
+            return None
+        found = summary(read_labels(self._partition), predicted)
+        log.info("evaluation of %s: %s", self._job.ds, ", ".join(f"{k} {v}" for k, v in found.items()))
+        return found
+
+    def train(self) -> tuple[Account, float]:
+        """Train on the partition and drain; returns the account of samples and the seconds it took."""
+        training, trainers = self._config.training, self._group.trainers
+        seed_trainer(self._config, self._job.ds, self._group.trainer)
+        epochs = training.epochs
+        if self._job.parent_dir is None:
+            epochs = training.cold_start_epochs or epochs
+        order = SampleOrder(
+            self._partition.rows, training.global_batch_size, epochs, training.shuffle, training.seed
+        )
+        account = Account(self._partition.rows, order.steps)
+        batches = trainer_batches(self._config, self._partition, order, self._group.trainer, trainers)
+        model = replicate(self._model, self._group)
+        started = time.monotonic()
+        train(
+            self._config,
+            self._group,
+            self._worker,
+            model,
+            self._optimizer,
+            batches,
+            account,
+            self._job.run_dir,
+        )
+        self._group.barrier()  # every trainer has drained: nothing is in flight
+        return account, time.monotonic() - started
+
+    def save(self, account: Account) -> None:
+        """Write the checkpoint: one cut, since no trainer goes on before it is written."""
+        if self._lead:
+            log.info("saving the checkpoint to %s", self._job.run_dir)
+            lineage = {
+                "dataset": self._config.dataset.name,
+                "ds": self._job.ds,
+                "parent": self._job.parent,
+                "hashed_digest": self._job.hashed_digest,
+            }
+            state: dict[str, Any] = {
+                "step": self._first_step + account.steps,
+                "position": {"ds": self._job.ds, "rows": self._partition.rows, "complete": True},
+                "seed": self._config.training.seed,
+            }
+            write_checkpoint(
+                self._config, self._job.run_dir, lineage, self._worker, self._model, self._optimizer, state
+            )
+        self._group.barrier()
+
+    def report(self, account: Account, seconds: float, before: Metrics | None) -> None:
+        """Predict the partition once more, and write metrics.json and parity.parquet."""
+        predicted = self._evaluator.predict(self._partition, self._partition.rows)
+        if predicted is None:
+            return
+        count = min(PARITY_ROWS, self._partition.rows)
+        write_parity(self._job.run_dir, self._partition.read(0, count), predicted[:count])
+        stats = self._worker.stats()
+        metrics = {
+            **account.to_dict(),
+            "before": before,
+            "after": summary(read_labels(self._partition), predicted),
+            "staleness": staleness_of(stats),
+            "table_rows": table_rows_of(stats),
+            "servers": stats,
+            "seconds": seconds,
+            "samples_per_second": account.visits_trained / seconds,
+        }
+        write_metrics(self._job.run_dir, metrics)
+
+    def leave(self) -> None:
+        """End the servers, once every trainer is done with them."""
+        self._group.barrier()
+        if self._lead:
+            self._worker.shutdown()
+        self._group.leave()
+
+
+def _manifest(directory: Path) -> Manifest:
+    return Manifest.from_bytes((directory / MANIFEST).read_bytes(), str(directory / MANIFEST))
+
+
+def _connect(config: ModelConfig, trainer: int) -> EmbeddingWorker:
+    tables = [table.name for table in config.tables]
+    return EmbeddingWorker(
+        transport="mpi",
+        servers=config.cluster.servers,
+        tables=table_specs(config),
+        features=[tables.index(feature.table) for feature in config.id_features],
+        trainer=trainer,
+        trainers=config.cluster.trainers,
+        staleness=config.training.staleness,
+        sync=config.training.mode == "sync",
+        seed=config.training.seed,
+        timeout_s=config.cluster.timeout_s,
+    )

@@ -1,0 +1,1 @@
+"""Judging hashed partitions and model versions: pure rules, verdicts with reasons."""

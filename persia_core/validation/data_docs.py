@@ -1,0 +1,103 @@
+"""Running Great Expectations and keeping its Data Docs.
+
+Data Docs are the detail for those who want it; they load their styles from the network, and what the
+pipeline decides by is the verdict.
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from persia_core.handoff.object_store import ObjectStore
+from persia_core.validation.data_rules import Rule
+from persia_core.validation.expectations import great_expectations
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger(__name__)
+
+INDEX = "index.html"
+_SITE = "local"
+_LEFT_OUT = {".otf", ".gif"}  # fonts and tutorial animations: megabytes for every partition
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one expectation found; `result` as in its JSON form."""
+
+    passed: bool
+    result: dict[str, Any]
+
+
+class DataDocs:
+    """An ephemeral context of Great Expectations whose Data Docs are written to a local directory."""
+
+    def __init__(self, site: Path) -> None:
+        gx = great_expectations()
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
+
+        self._site = site
+        config = DataContextConfig(
+            store_backend_defaults=InMemoryStoreBackendDefaults(),
+            data_docs_sites={
+                _SITE: {
+                    "class_name": "SiteBuilder",
+                    "show_how_to_buttons": False,
+                    "store_backend": {
+                        "class_name": "TupleFilesystemStoreBackend",
+                        "base_directory": str(site),
+                    },
+                    "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+                }
+            },
+            analytics_enabled=False,
+            progress_bars=ProgressBarsConfig(globally=False),
+        )
+        self._context = gx.get_context(mode="ephemeral", project_config=config)
+
+    def check(self, name: str, ds: str, frame: "pd.DataFrame", rules: list[Rule]) -> list[Outcome]:
+        """Check `rules` on `frame`; the outcomes are in their order. Kept in the docs under `name`.
+
+        The page of a partition always has the same path: its run time is the partition's day.
+        """
+        gx = great_expectations()
+        from great_expectations.core.run_identifier import RunIdentifier
+
+        asset = self._context.data_sources.add_pandas(name).add_dataframe_asset(name)
+        batch = asset.add_batch_definition_whole_dataframe("whole")
+        suite = gx.ExpectationSuite(name=name)
+        for position, rule in enumerate(rules):
+            rule.expectation.meta = {"rule": position}
+            suite.add_expectation(rule.expectation)
+        definition = self._context.validation_definitions.add(
+            gx.ValidationDefinition(name=name, data=batch, suite=self._context.suites.add(suite))
+        )
+        day = datetime.fromisoformat(ds).replace(tzinfo=UTC)
+        done = definition.run(
+            batch_parameters={"dataframe": frame},
+            result_format="BASIC",
+            run_id=RunIdentifier(run_name=f"ds={ds}", run_time=day),
+        )
+        found: dict[int, Outcome] = {}
+        for item in done.results:
+            answer = item.to_json_dict()
+            found[answer["expectation_config"]["meta"]["rule"]] = Outcome(bool(item.success), answer)
+        return [found[position] for position in range(len(rules))]
+
+    def publish(self, store: ObjectStore, prefix: str) -> str:
+        """Build the pages and upload them under `prefix`; returns the key of the index page."""
+        self._context.build_data_docs(site_names=[_SITE])
+        pages = sorted(
+            path for path in self._site.rglob("*") if path.is_file() and path.suffix not in _LEFT_OUT
+        )
+        for path in pages:
+            store.upload(path, prefix + path.relative_to(self._site).as_posix())
+        log.info("kept %d files of Data Docs under %s", len(pages), store.uri(prefix))
+        return prefix + INDEX

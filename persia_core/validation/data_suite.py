@@ -1,0 +1,98 @@
+"""Is this hashed partition fit to be trained on? Checked before any trainer starts."""
+
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from persia_core.config import ModelConfig
+from persia_core.config.home import work_dir
+from persia_core.data.partition import stage_partition
+from persia_core.errors import DataRefused, PartitionEmpty
+from persia_core.handoff.layout import data_docs_prefix, data_verdict
+from persia_core.handoff.object_store import ObjectStore
+from persia_core.validation.data_docs import DataDocs, Outcome
+from persia_core.validation.data_rules import Rule, figure_rules, figures, value_rules
+from persia_core.validation.data_verdict import Check, DataVerdict
+from persia_core.validation.sample import sample_frame, sample_partition
+
+log = logging.getLogger(__name__)
+
+
+def validate_partition(config: ModelConfig, store: ObjectStore, ds: str) -> DataVerdict:
+    """Check the hashed partition `ds` against `config.data_checks` and the contract of its columns.
+
+    Figures come from the manifest, values from a bounded sample of rows (see sample.py). Data Docs are
+    kept under data_docs_prefix, and the verdict, last, as verdict.json beside them. Raises DataRefused
+    with every reason when a check fails (the verdict is stored all the same); PartitionMissing,
+    PartitionEmpty, DataInvalid (another schema, no Parquet), Corrupt, StorageUnavailable, DiskFull.
+    """
+    directory, manifest = stage_partition(store, config, ds, work_dir())
+    sample = sample_partition(config, directory, manifest)
+    if not sample.rows_in_files:
+        raise PartitionEmpty(
+            f"partition ds={ds} of {config.dataset.name} holds no rows",
+            "look at rejected rows in its manifest and at the raw files, then hash the day again",
+        )
+    log.info("checking ds=%s of %s: %d rows", ds, config.dataset.name, sample.rows_in_files)
+    checks: list[Check] = []
+    with tempfile.TemporaryDirectory(prefix="data-docs-", dir=work_dir()) as site:
+        docs = DataDocs(Path(site))
+        checks += _check_figures(docs, config, ds, figures(config, manifest, sample))
+        if sample.rows is not None:
+            rules = value_rules(config, ds)
+            outcomes = docs.check("values", ds, sample_frame(config, sample.rows), rules)
+            checks += [_values_check(*pair) for pair in zip(rules, outcomes, strict=True)]
+        index = docs.publish(store, data_docs_prefix(config.dataset.name, ds))
+    verdict = DataVerdict(
+        passed=all(check.passed for check in checks),
+        dataset=config.dataset.name,
+        ds=ds,
+        hashed_digest=manifest.digest,
+        rows=sample.rows_in_files,
+        sampled_rows=0 if sample.rows is None else sample.rows.num_rows,
+        checks=checks,
+        data_docs=index,
+    )
+    store.put(data_verdict(config.dataset.name, ds), verdict.model_dump_json(indent=1).encode())
+    for check in checks:
+        log.log(logging.DEBUG if check.passed else logging.WARNING, "%s: %s", check.name, check.reason)
+    if not verdict.passed:
+        raise DataRefused(
+            f"partition ds={ds} of {config.dataset.name}: " + "; ".join(verdict.reasons),
+            f"see {store.uri(index)}; mend the day and hash it again (--replace), or change data_checks",
+        )
+    log.info("ds=%s passed %d checks", ds, len(checks))
+    return verdict
+
+
+def _check_figures(docs: DataDocs, config: ModelConfig, ds: str, found: dict[str, Any]) -> list[Check]:
+    import pandas as pd
+
+    rules = figure_rules(config, found["rows"])
+    outcomes = docs.check("figures", ds, pd.DataFrame([found]), rules)
+    return [
+        _check(rule, outcome, found[rule.expectation.column])
+        for rule, outcome in zip(rules, outcomes, strict=True)
+    ]
+
+
+def _values_check(rule: Rule, outcome: Outcome) -> Check:
+    result = outcome.result["result"]
+    examples = list(dict.fromkeys(str(value) for value in result.get("partial_unexpected_list", [])))
+    observed = {
+        "rows": result.get("element_count", 0),
+        "wrong": result.get("unexpected_count", 0),
+        "examples": [value for value in examples if value not in ("None", "nan")][:5],
+    }
+    return _check(rule, outcome, observed)
+
+
+def _check(rule: Rule, outcome: Outcome, observed: Any) -> Check:
+    trouble = outcome.result.get("exception_info", {})
+    reason = rule.reason(observed)
+    if trouble.get("raised_exception"):
+        reason = f"{rule.name} could not be checked: {trouble.get('exception_message')}"
+    return Check(
+        name=rule.name, passed=outcome.passed, observed=observed, expected=rule.expected, reason=reason
+    )

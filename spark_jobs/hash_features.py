@@ -1,0 +1,158 @@
+"""Hash a raw partition: `spark-submit spark_jobs/hash_features.py --config F --ds D --input ... --output DIR`.
+
+Reads raw files, writes the kept rows in partition order as Parquet, and counts the others by reason.
+`persia hash` runs the same function and publishes its result.
+"""
+
+import argparse
+import json
+import logging
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from persia_core.config import ModelConfig, load_config
+from persia_core.config.home import work_dir
+from persia_core.data.schema import TIME, hashed_columns
+from persia_core.errors import DataInvalid, PartitionEmpty, PersiaError
+from persia_core.handoff.layout import check_ds
+from spark_jobs.raw_files import RawFile
+
+log = logging.getLogger(__name__)
+
+REPORT = "_report.json"
+_BYTES_PER_TASK = 64 << 20
+_GZIP_RATIO = 4
+
+
+@dataclass(frozen=True)
+class HashReport:
+    """Rows of a partition: rows_in = rows_kept + the sum of `rejected` (reason -> rows, no zeros).
+
+    `missing`: dense feature -> kept rows without a value.
+    """
+
+    rows_in: int
+    rows_kept: int
+    rejected: dict[str, int]
+    missing: dict[str, int]
+
+
+def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output: Path) -> HashReport:
+    """Write the hashed rows of `files` to the new directory `output`; its files, by name, are in order.
+
+    The order is by time, then by a hash of the row, then by its columns: it depends on the rows alone,
+    and rows of one second are not ordered by their label. Raises DataInvalid (not the declared format,
+    a column missing, a label that is neither 0 nor 1) and PartitionEmpty.
+    """
+    from pyspark.sql import Observation
+    from pyspark.sql import functions as F  # noqa: N812
+
+    from spark_jobs.readers import read_raw
+    from spark_jobs.transform import BAD_LABEL, REASON, reasons, transform
+
+    raw = read_raw(spark, config, files)
+    rows = reduce(lambda one, other: one.unionByName(other), (transform(frame, config) for frame in raw))
+    columns = list(hashed_columns(config))
+    order = [F.col(TIME), F.xxhash64(*columns), *(F.col(name) for name in columns if name != TIME)]
+    rows = rows.repartitionByRange(_tasks(files), *order[:2]).sortWithinPartitions(*order)
+    # Above the sort, because what lies below it runs twice: once for the sample of the ranges.
+    seen = Observation()
+    kinds = reasons(config)
+    rows = rows.observe(
+        seen,
+        F.count(F.lit(1)).alias("rows"),
+        *(F.count_if(F.col(REASON) == kind).alias(f"reason {n}") for n, kind in enumerate(kinds)),
+        *(
+            F.count_if(F.col(REASON).isNull() & F.col(feature.name).isNull()).alias(f"missing {feature.name}")
+            for feature in config.dense_features
+        ),
+    )
+    defaults = {feature.name: feature.missing for feature in config.dense_features}
+    kept = rows.where(F.col(REASON).isNull()).select(
+        *(
+            F.coalesce(F.col(name), F.lit(defaults[name]).cast("float")).alias(name)
+            if name in defaults
+            else F.col(name)
+            for name in columns
+        )
+    )
+    kept.write.mode("errorifexists").parquet(str(output))
+    counts = seen.get
+    rejected = {kind: counts[f"reason {n}"] for n, kind in enumerate(kinds) if counts[f"reason {n}"]}
+    report = HashReport(
+        rows_in=counts["rows"],
+        rows_kept=counts["rows"] - sum(rejected.values()),
+        rejected=rejected,
+        missing={name: counts[f"missing {name}"] for name in defaults},
+    )
+    if BAD_LABEL in rejected:
+        raise _bad_label(config, files, raw, rejected[BAD_LABEL])
+    if report.rows_in == 0:
+        raise PartitionEmpty(
+            f"{', '.join(file.name for file in files)}: holds no rows",
+            "look at what delivers the raw files, then run again",
+        )
+    return report
+
+
+def _tasks(files: Sequence[RawFile]) -> int:
+    """Sorting tasks, by the size of the input: one for a small day, which then needs no sampling."""
+    size = sum(
+        file.path.stat().st_size * (_GZIP_RATIO if file.path.name.endswith(".gz") else 1) for file in files
+    )
+    return max(1, math.ceil(size / _BYTES_PER_TASK))
+
+
+def _bad_label(config: ModelConfig, files: Sequence[RawFile], raw: list[Any], count: int) -> DataInvalid:
+    from pyspark.sql import functions as F  # noqa: N812
+
+    from spark_jobs.readers import quoted
+    from spark_jobs.transform import BAD_LABEL, REASON, transform
+
+    names = {file.path.name: file.name for file in files}
+    found = []
+    for frame in raw:
+        label = F.col(quoted(config.dataset.label)).cast("string")
+        located = frame.withColumn("_file", F.input_file_name()).withColumn("_label", label)
+        bad = transform(located, config, keep=["_file", "_label"]).where(F.col(REASON) == BAD_LABEL)
+        found += [(names[Path(row[0]).name], row[1]) for row in bad.select("_file", "_label").limit(1).collect()]
+    where, value = min(found, key=lambda item: item[0])
+    shown = "missing" if value is None else repr(value)
+    return DataInvalid(
+        f"{count} labels (column {config.dataset.label!r}) are neither 0 nor 1; the first in {where} is {shown}",
+        "deliver the label as 0 or 1, or name the right column in dataset.label",
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The program behind spark-submit; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="hash_features.py", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, help="the model's YAML file")
+    parser.add_argument("--ds", required=True, help="the partition, YYYY-MM-DD")
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help="raw files on local disk")
+    parser.add_argument("--output", type=Path, required=True, help="a directory that does not exist yet")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    from spark_jobs.session import spark_session
+
+    try:
+        check_ds(given.ds)
+        config = load_config(given.config)
+        files = [RawFile(path, str(path)) for path in given.input]
+        with spark_session(work_dir()) as spark:
+            report = hash_files(spark, config, files, given.output)
+    except PersiaError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return int(error.exit_code)
+    (given.output / REPORT).write_text(json.dumps({"ds": given.ds, **asdict(report)}, indent=1) + "\n")
+    log.info("ds=%s: %d of %d rows kept, rejected: %s", given.ds, report.rows_kept, report.rows_in, report.rejected)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

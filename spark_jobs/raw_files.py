@@ -1,0 +1,126 @@
+"""Raw files as they arrive: what each one is, and which columns it has, before Spark reads it."""
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from persia_core.errors import DataInvalid
+
+Format = Literal["csv", "tsv", "parquet", "jsonl"]
+
+SUFFIXES: dict[Format, tuple[str, ...]] = {
+    "csv": (".csv", ".csv.gz"),
+    "tsv": (".tsv", ".tsv.gz"),
+    "parquet": (".parquet",),
+    "jsonl": (".jsonl", ".jsonl.gz", ".json", ".json.gz"),
+}
+_PEEK_BYTES = 1 << 20
+_PEEK_RECORDS = 1000
+
+
+@dataclass(frozen=True)
+class RawFile:
+    """A raw file on local disk; `name` is how people know it (its URI in the store)."""
+
+    path: Path
+    name: str
+
+
+def suffix_of(name: str, file_format: Format) -> str | None:
+    """The ending of `name` that says it is of `file_format`; None if it has none."""
+    return next((suffix for suffix in SUFFIXES[file_format] if name.endswith(suffix)), None)
+
+
+def columns_of(file: RawFile, file_format: Format) -> dict[str, str]:
+    """Name -> type of the columns, in the file's order; {} if the file holds nothing.
+
+    csv and tsv: the header. parquet: the schema. jsonl: the keys of the first 1000 records. Text has
+    the type "text". Raises DataInvalid, naming the file, if it is not of that format.
+    """
+    if file.path.stat().st_size == 0:
+        return {}
+    if file_format == "parquet":
+        return _parquet_columns(file)
+    text = _peek(file)
+    if not text.strip():
+        return {}
+    names = _json_keys(file, text) if file_format == "jsonl" else _header(file, file_format, text)
+    return dict.fromkeys(names, "text")
+
+
+def _peek(file: RawFile) -> str:
+    """The first MiB of the text, up to its last whole line."""
+    try:
+        with gzip.open(file.path) if file.path.name.endswith(".gz") else file.path.open("rb") as stream:
+            data = stream.read(_PEEK_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataInvalid(
+            f"{file.name} cannot be unpacked: {error}", "deliver the file again; it was cut or damaged"
+        ) from error
+    if b"\0" in data:
+        raise _not_text(file, "it holds zero bytes")
+    if len(data) == _PEEK_BYTES:
+        data = data[: data.rfind(b"\n") + 1] or data
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_text(file, f"byte {error.start} is no UTF-8") from error
+
+
+def _not_text(file: RawFile, why: str) -> DataInvalid:
+    return DataInvalid(
+        f"{file.name} is not text: {why}",
+        "deliver it as UTF-8 text, or name its real format in dataset.format",
+    )
+
+
+def _header(file: RawFile, file_format: Format, text: str) -> list[str]:
+    if file_format == "tsv":
+        names = text.splitlines()[0].split("\t")
+    else:
+        try:
+            names = next(csv.reader(io.StringIO(text)))
+        except csv.Error as error:
+            raise DataInvalid(f"{file.name} has no CSV header: {error}", "deliver the file again") from error
+    for name in names:
+        if names.count(name) > 1:
+            raise DataInvalid(f"{file.name} has two columns called {name!r}", "rename one of them")
+    return names
+
+
+def _json_keys(file: RawFile, text: str) -> list[str]:
+    keys: dict[str, None] = {}
+    for number, line in enumerate(text.splitlines()[:_PEEK_RECORDS], start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if isinstance(record, dict):
+            keys |= dict.fromkeys(record)
+        elif number == 1:
+            raise DataInvalid(
+                f"{file.name} is not JSON lines: line 1 is no JSON object",
+                "write one JSON object per line, or name the file's real format in dataset.format",
+            )
+    return list(keys)
+
+
+def _parquet_columns(file: RawFile) -> dict[str, str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(file.path)
+    except (pa.ArrowException, OSError) as error:
+        raise DataInvalid(
+            f"{file.name} is not Parquet: {error}",
+            "deliver the file again, or name its real format in dataset.format",
+        ) from error
+    return {field.name: str(field.type) for field in schema}

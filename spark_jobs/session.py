@@ -1,0 +1,74 @@
+"""One Spark session for one host: loopback only, no UI, quick to start."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spark_jobs.java import find_java_home
+
+log = logging.getLogger(__name__)
+
+MAX_CORES = 16
+
+
+@contextmanager
+def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g") -> Iterator[Any]:
+    """A SparkSession; one that is already there is used and left running, a new one is stopped.
+
+    `scratch` takes shuffle and warehouse files. `cores` defaults to those this process may use, at
+    most 16. `memory` is the heap of the driver, which in local mode does all the work. Under
+    spark-submit master, memory and Java options are those that were submitted. Raises
+    EnvironmentProblem when there is no Java.
+    """
+    from pyspark.sql import SparkSession
+
+    existing = SparkSession.getActiveSession()
+    if existing is not None:
+        yield existing
+        return
+    start = time.monotonic()
+    builder = SparkSession.builder.appName("persia").config(map=_settings(scratch))
+    if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit: the JVM is ours to start
+        os.environ["JAVA_HOME"] = str(find_java_home(scratch / "java"))
+        os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+        builder = builder.config(map=_launch_settings(scratch, cores, memory))
+    session = builder.getOrCreate()
+    log.info("Spark %s started in %.1f s", session.version, time.monotonic() - start)
+    try:
+        yield session
+    finally:
+        session.stop()
+
+
+def _settings(scratch: Path) -> dict[str, str]:
+    return {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
+        "spark.sql.caseSensitive": "true",  # columns `A` and `a` are two
+        "spark.sql.parquet.compression.codec": "lz4raw",  # of files that are read once and removed
+        "spark.sql.ansi.enabled": "true",
+    }
+
+
+def _launch_settings(scratch: Path, cores: int | None, memory: str) -> dict[str, str]:
+    if cores is None:
+        cores = min(len(os.sched_getaffinity(0)), MAX_CORES)
+    return {
+        "spark.master": f"local[{cores}]",
+        "spark.driver.memory": memory,
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        # A session lives for seconds: the optimising compiler and a parallel collector cost more
+        # to start than they give back.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
+        "spark.local.dir": str(scratch / "spark-local"),
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+    }

@@ -1,0 +1,144 @@
+"""Errors of the configuration name file, key and the nearest valid key; every rule is checked."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from persia_core.config import load_config
+from persia_core.config.plan import plan_of
+from persia_core.errors import ConfigError
+
+EXAMPLE = Path(__file__).parents[2] / "configs" / "movielens_dlrm.yaml"
+
+
+@pytest.fixture
+def document() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())
+    return loaded
+
+
+def write(tmp_path: Path, document: object) -> Path:
+    path = tmp_path / "model.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return path
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert str(path) in caught.value.what
+    return caught.value.what
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLE.parent.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_load(path: Path) -> None:
+    assert load_config(path).name
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "near"),
+    [
+        ((), "trainng", "training"),
+        (("training",), "stalenes", "staleness"),
+        (("cluster",), "server", "servers"),
+        (("tables", 0), "dims", "dim"),
+        (("tables", 0, "optimizer"), "learning_rat", "learning_rate"),
+        (("features", 0), "tabel", "table"),
+        (("gates",), "max_auc_dorp", "max_auc_drop"),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_nearest_valid_one(
+    tmp_path: Path, document: dict[str, Any], place: tuple[Any, ...], key: str, near: str
+) -> None:
+    section: Any = document
+    for step in place:
+        section = section.setdefault(step, {}) if isinstance(section, dict) else section[step]
+    section[key] = 1
+    message = refusal(write(tmp_path, document))
+    assert key in message
+    assert f"did you mean {near!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "expected"),
+    [
+        (("cluster", "servers"), 0, "cluster.servers"),
+        (("cluster", "trainers"), "two", "cluster.trainers"),
+        (("training", "mode"), "asynchronous", "training.mode"),
+        (("training", "staleness"), 0, "training.staleness"),
+        (("tables", 0, "dim"), 1025, "tables.0.dim"),
+        (("tables", 1, "prefix"), 1, "same prefix"),
+        (("tables", 1, "prefix"), 256, "does not fit"),
+        (("tables", 0, "name"), "users", "no table is called user"),
+        (("features", 1, "name"), "user", "declared twice"),
+        (("dataset", "name"), "../escape", "is no name"),
+        (("storage", "url"), "http://example", "s3:// or file:///"),
+        (("dataset", "time_column"), None, "needs dataset.time_column"),
+    ],
+)
+def test_a_wrong_value_is_named(
+    tmp_path: Path, document: dict[str, Any], place: tuple[Any, ...], value: object, expected: str
+) -> None:
+    section: Any = document
+    for step in place[:-1]:
+        section = section[step]
+    section[place[-1]] = value
+    assert expected in refusal(write(tmp_path, document))
+
+
+def test_sync_mode_refuses_staleness(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["training"] |= {"mode": "sync", "staleness": 4}
+    assert "sync means staleness 1" in refusal(write(tmp_path, document))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [", "is not YAML"),
+        ("- 1", "holds no mapping"),
+        ("name: a\nname: b", "stands here twice"),
+        ("", "no mapping"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in refusal(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path / "absent.yaml")
+
+
+def test_a_hostile_tag_is_refused(tmp_path: Path) -> None:
+    assert "is not YAML" in refusal(write(tmp_path, "name: !!python/object/apply:os.system ['true']"))
+
+
+def test_storage_comes_from_the_environment_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSIA_STORAGE_URL", "file:///elsewhere")
+    monkeypatch.setenv("PERSIA_S3_ENDPOINT", "http://127.0.0.1:1")
+    config = load_config(EXAMPLE)
+    assert (config.storage.url, config.storage.endpoint_url) == ("file:///elsewhere", "http://127.0.0.1:1")
+
+
+def test_the_digest_tells_training_apart_and_storage_not(tmp_path: Path, document: dict[str, Any]) -> None:
+    base = load_config(write(tmp_path, document))
+    document["storage"]["url"] = "s3://other"
+    assert load_config(write(tmp_path, document)).digest() == base.digest()
+    document["training"]["seed"] = 43
+    changed = load_config(write(tmp_path, document))
+    assert changed.digest() != base.digest()
+    assert changed.schema_fingerprint() == base.schema_fingerprint()
+    document["dataset"]["salt"] = "another"
+    assert load_config(write(tmp_path, document)).schema_fingerprint() != base.schema_fingerprint()
+
+
+def test_the_plan_counts_ranks_and_bytes(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["cluster"] = {"servers": 3, "trainers": 2}
+    document["tables"][0] |= {"dim": 16, "expected_rows": 100}
+    plan = plan_of(load_config(write(tmp_path, document)))
+    assert plan.ranks == 5
+    user = plan.tables[0]
+    assert user.rows_per_server == 34
+    assert user.bytes_per_row >= 4 * (16 + 16)
+    assert plan.bytes_per_server == sum(table.bytes_per_server for table in plan.tables)

@@ -1,0 +1,61 @@
+"""Metrics against definitions computed pair by pair, in plain Python."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persia_core.training.metrics import auc, calibration, log_loss, summary
+
+samples = st.lists(
+    st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5000001, 0.9, 1.0])),
+    min_size=1,
+    max_size=40,
+)
+
+
+@given(samples)
+def test_auc_is_the_share_of_ordered_pairs(pairs: list[tuple[int, float]]) -> None:
+    positives = [score for label, score in pairs if label]
+    negatives = [score for label, score in pairs if not label]
+    found = auc([label for label, _ in pairs], [score for _, score in pairs])
+    if not positives or not negatives:
+        assert found is None
+        return
+    won = sum((p > n) + 0.5 * (p == n) for p in positives for n in negatives)
+    assert found == pytest.approx(won / (len(positives) * len(negatives)), abs=1e-12)
+
+
+@given(samples)
+def test_log_loss_and_calibration_are_their_definitions(pairs: list[tuple[int, float]]) -> None:
+    labels, scores = [label for label, _ in pairs], [score for _, score in pairs]
+    clipped = [min(max(score, 1e-7), 1 - 1e-7) for score in scores]
+    expected = -sum(
+        math.log(p) if y else math.log(1 - p) for y, p in zip(labels, clipped, strict=True)
+    ) / len(pairs)
+    assert log_loss(labels, scores) == pytest.approx(expected, rel=1e-9)
+    if sum(labels):
+        assert calibration(labels, scores) == pytest.approx(sum(scores) / sum(labels))
+    else:
+        assert calibration(labels, scores) is None
+
+
+def test_undefined_metrics_are_none_not_numbers() -> None:
+    assert summary([], []) == {
+        "rows": 0,
+        "label_rate": None,
+        "auc": None,
+        "log_loss": None,
+        "calibration": None,
+    }
+    assert auc([0, 1], [0.5, float("nan")]) is None
+    assert log_loss([0, 1], [0.5, float("nan")]) is None
+
+
+def test_wrong_labels_and_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="0 or 1"):
+        auc([0, 2], [0.1, 0.2])
+    with pytest.raises(ValueError, match="2 labels for 3"):
+        auc([0, 1], np.zeros(3))
