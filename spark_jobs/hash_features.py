@@ -1,4 +1,4 @@
-"""Hash a raw partition: `spark-submit spark_jobs/hash_features.py --config F --ds D --input ... --output DIR`.
+"""Hash a raw partition: `spark-submit hash_features.py --config F --ds D --input FILE... --output DIR`.
 
 Reads raw files, writes the kept rows in partition order as Parquet, and counts the others by reason.
 `persia hash` runs the same function and publishes its result.
@@ -14,11 +14,12 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from persia_core.config import ModelConfig, load_config
 from persia_core.config.home import work_dir
 from persia_core.data.schema import TIME, hashed_columns
-from persia_core.errors import DataInvalid, PartitionEmpty, PersiaError
+from persia_core.errors import DataInvalid, PartitionEmpty, PartitionMissing, PersiaError, StorageConflict
 from persia_core.handoff.layout import check_ds
 from spark_jobs.raw_files import RawFile
 
@@ -50,7 +51,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     a column missing, a label that is neither 0 nor 1) and PartitionEmpty.
     """
     from pyspark.sql import Observation
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     from spark_jobs.readers import read_raw
     from spark_jobs.transform import BAD_LABEL, REASON, reasons, transform
@@ -81,7 +82,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
             for name in columns
         )
     )
-    kept.write.mode("errorifexists").parquet(str(output))
+    kept.write.mode("errorifexists").parquet(str(output.absolute()))
     counts = seen.get
     rejected = {kind: counts[f"reason {n}"] for n, kind in enumerate(kinds) if counts[f"reason {n}"]}
     report = HashReport(
@@ -109,7 +110,7 @@ def _tasks(files: Sequence[RawFile]) -> int:
 
 
 def _bad_label(config: ModelConfig, files: Sequence[RawFile], raw: list[Any], count: int) -> DataInvalid:
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
 
     from spark_jobs.readers import quoted
     from spark_jobs.transform import BAD_LABEL, REASON, transform
@@ -120,11 +121,14 @@ def _bad_label(config: ModelConfig, files: Sequence[RawFile], raw: list[Any], co
         label = F.col(quoted(config.dataset.label)).cast("string")
         located = frame.withColumn("_file", F.input_file_name()).withColumn("_label", label)
         bad = transform(located, config, keep=["_file", "_label"]).where(F.col(REASON) == BAD_LABEL)
-        found += [(names[Path(row[0]).name], row[1]) for row in bad.select("_file", "_label").limit(1).collect()]
-    where, value = min(found, key=lambda item: item[0])
+        found += [
+            row["first"] for row in bad.agg(F.min(F.struct("_file", "_label")).alias("first")).collect()
+        ]
+    file, value = min((first for first in found if first is not None), key=lambda first: str(first[0]))
+    where = names.get(Path(unquote(file)).name, file)
     shown = "missing" if value is None else repr(value)
     return DataInvalid(
-        f"{count} labels (column {config.dataset.label!r}) are neither 0 nor 1; the first in {where} is {shown}",
+        f"{count} labels (column {config.dataset.label!r}) are neither 0 nor 1, one in {where} is {shown}",
         "deliver the label as 0 or 1, or name the right column in dataset.label",
     )
 
@@ -143,14 +147,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_ds(given.ds)
         config = load_config(given.config)
-        files = [RawFile(path, str(path)) for path in given.input]
+        for path in given.input:
+            if not path.is_file():
+                raise PartitionMissing(f"{path}: no such file", "name raw files on local disk after --input")
+        if given.output.exists():
+            raise StorageConflict(f"{given.output} exists already", "name a new directory after --output")
+        files = [RawFile(path.absolute(), str(path)) for path in given.input]
         with spark_session(work_dir()) as spark:
             report = hash_files(spark, config, files, given.output)
     except PersiaError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(error.exit_code)
     (given.output / REPORT).write_text(json.dumps({"ds": given.ds, **asdict(report)}, indent=1) + "\n")
-    log.info("ds=%s: %d of %d rows kept, rejected: %s", given.ds, report.rows_kept, report.rows_in, report.rejected)
+    log.info(
+        "ds=%s: %d of %d rows kept, rejected: %s", given.ds, report.rows_kept, report.rows_in, report.rejected
+    )
     return 0
 
 

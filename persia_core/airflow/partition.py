@@ -29,7 +29,7 @@ def partition(dag_run: DagRun, params: Mapping[str, Any]) -> str:
     key = dag_run.partition_key
     param = params.get("ds")
     if key and param and key != param:
-        raise _refuse(f"the run has partition key {key!r} and param ds {param!r}; give only one of them")
+        raise _refuse(f"the run has partition key {key!r} and param ds {param!r}; trigger it with only one")
     ds = key or param
     if not ds:
         raise _refuse(

@@ -199,8 +199,11 @@ def synthesize(
 
     Every day has exactly `rows_per_day` rows, except the first if `first_day_rows` is given (a longer
     bootstrap). `best_auc` of a day is the AUC of the true probabilities on its rows: no model can be
-    expected to do better. Memory is bounded by CHUNK_ROWS and the vocabularies.
+    expected to do better. Memory is bounded by CHUNK_ROWS and the vocabularies. Raises ValueError for a
+    negative number or a date that is none.
     """
+    if min(rows_per_day, days, seed, first_day_rows or 0) < 0:
+        raise ValueError("rows, days and seed must not be negative")
     log_of_clicks = SyntheticLog(seed, vocabularies)
     start = datetime.fromisoformat(check_ds(first_day)).replace(tzinfo=UTC)
     summaries = []

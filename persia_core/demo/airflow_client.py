@@ -49,8 +49,8 @@ class AirflowClient:
                     ) from None
             time.sleep(POLL_S)
 
-    def trigger(self, run_id: str, partition_key: str, params: dict[str, Any]) -> None:
-        """Start a run for a partition."""
+    def trigger(self, run_id: str, partition_key: str | None, params: dict[str, Any]) -> None:
+        """Start a run for a partition (None: the params say which)."""
         body = {
             "dag_run_id": run_id,
             "logical_date": None,
@@ -97,6 +97,11 @@ class AirflowClient:
         if run["state"] != "success":
             failed = [task for task in tasks["task_instances"] if task["state"] == "failed"]
             raise self._failure(run_id, failed[0] if failed else None)
+
+    def fail_task(self, run_id: str, task_id: str) -> None:
+        """Mark a task as failed, which kills it if it runs: the same call as the button in the UI makes."""
+        path = f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
+        self._call("PATCH", path, {"new_state": "failed"})
 
     def result(self, run_id: str, task_id: str) -> Any:
         """What a task of a run returned (its XCom)."""

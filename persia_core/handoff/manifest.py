@@ -14,8 +14,10 @@ MAX_MANIFEST_BYTES = 16 << 20
 
 def _relative(path: str) -> str:
     pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
+    if path in ("", ".") or pure.is_absolute() or ".." in pure.parts or "\\" in path:
         raise ValueError(f"part path {path!r} must be relative, without '..'")
+    if any(ord(character) < 32 for character in path):  # the digest separates fields by tab and newline
+        raise ValueError(f"part path {path!r} has control characters")
     if str(pure) != path:
         raise ValueError(f"part path {path!r} is not in its plain form ({pure})")
     return path
@@ -69,7 +71,7 @@ class Manifest(BaseModel):
         return self
 
     def to_bytes(self) -> bytes:
-        """UTF-8 JSON with sorted keys; NaN is refused because JSON has none."""
+        """UTF-8 JSON with sorted keys; NaN and infinities, which JSON has not, become null."""
         return (
             json.dumps(self.model_dump(mode="json"), sort_keys=True, indent=1, allow_nan=False) + "\n"
         ).encode()
@@ -78,7 +80,9 @@ class Manifest(BaseModel):
     def from_bytes(data: bytes, where: str) -> "Manifest":
         """Parse and check; raises Corrupt naming `where` (the key or file) if anything is off."""
         if len(data) > MAX_MANIFEST_BYTES:
-            raise Corrupt(f"manifest {where} has {len(data)} bytes", "a manifest is at most 16 MiB; write it again")
+            raise Corrupt(
+                f"manifest {where} has {len(data)} bytes", "a manifest is at most 16 MiB; write it again"
+            )
         try:
             return Manifest.model_validate_json(data)
         except ValidationError as error:

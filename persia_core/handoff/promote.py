@@ -56,11 +56,14 @@ def promote(
                     f"version {current.version} was promoted meanwhile, of the same partition as {version}",
                     "compare the two; to replace it all the same, promote again",
                 )
+        previous = current.version if current else None
+        if current is not None and current.version == version:
+            previous = current.previous
         pointer = Pointer(
             version=version,
             ds=ds,
             manifest_sha256=stored.sha256,
-            previous=current.version if current else None,
+            previous=previous,
             reason=reason,
         )
         try:

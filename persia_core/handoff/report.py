@@ -64,11 +64,11 @@ def _render(template: str, facts: Facts) -> str:
 
 
 def _number(value: Any) -> str:
-    """Integers with thousands, other numbers with six digits, missing values as a dash."""
+    """Integers with thousands, other numbers with four decimals, missing values as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else "not a number"
+        return f"{value:.4f}" if abs(value) >= 0.01 or value == 0 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

@@ -156,7 +156,7 @@ def _is_export(schema: pa.Schema, dim: int) -> bool:
     )
 
 
-def _column(rows: pa.Table, name: str, type_: pa.DataType) -> Any:
+def _column(rows: pa.Table, name: str, type_: Any) -> Any:
     """The column as one array; of a list type only the type of its elements counts."""
     if name not in rows.column_names:
         raise DataInvalid(

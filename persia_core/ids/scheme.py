@@ -32,9 +32,7 @@ def feature_id(prefix: int, prefix_bits: int, salt: str, value: str | None) -> i
     return base | xxhash.xxh64_intdigest(text.encode(), seed=SEED) >> prefix_bits
 
 
-def feature_ids(
-    prefix: int, prefix_bits: int, salt: str, values: Sequence[str | None]
-) -> NDArray[np.uint64]:
+def feature_ids(prefix: int, prefix_bits: int, salt: str, values: Sequence[str | None]) -> NDArray[np.uint64]:
     """The ids of canonical values, as `feature_id`; uint64, shape [len(values)]."""
     base = np.uint64(_base(prefix, prefix_bits))
     start = salt.encode()

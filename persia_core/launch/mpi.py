@@ -31,10 +31,7 @@ _ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "OMPI_MCA_btl": "self,sm,tcp",
-    "OMPI_MCA_btl_tcp_if_include": "lo",
-    "OMPI_MCA_oob_tcp_if_include": "lo",
-    "PRTE_MCA_prte_if_include": "lo",
+    "OMPI_MCA_btl": "self,sm",
     "PYTHONUNBUFFERED": "1",
 }
 _SIGNALLED = re.compile(r"rank (\d+).*?signal (\d+)", re.DOTALL)

@@ -58,7 +58,7 @@ class TrainerGroup:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         dist.init_process_group(
             "nccl" if use_gpu else "gloo",
-            init_method=rendezvous.absolute().as_uri(),
+            store=dist.FileStore(str(rendezvous.absolute()), trainers),
             rank=trainer,
             world_size=trainers,
             timeout=timedelta(seconds=timeout_s),

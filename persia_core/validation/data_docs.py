@@ -83,7 +83,7 @@ class DataDocs:
         done = definition.run(
             batch_parameters={"dataframe": frame},
             result_format="BASIC",
-            run_id=RunIdentifier(run_name=f"ds={ds}", run_time=day),
+            run_id=RunIdentifier(run_name=ds, run_time=day),
         )
         found: dict[int, Outcome] = {}
         for item in done.results:

@@ -12,7 +12,7 @@ from persia_core.checkpoint.layout import DENSE, PARITY
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import LocalPartition, open_partition
-from persia_core.errors import Corrupt, GateRefused
+from persia_core.errors import Corrupt, DataInvalid, GateRefused
 from persia_core.handoff.consume import PickedUp, pick_up_version
 from persia_core.handoff.evaluate import predict_partition, scratch
 from persia_core.handoff.layout import verdict_key
@@ -30,12 +30,13 @@ def validate_model(config: ModelConfig, store: ObjectStore, version: str) -> Mod
 
     Reads the version back from the store, checks every byte, loads it, scores the partition with it
     and with the champion. The verdict is stored, whatever it is. Raises GateRefused with the reasons
-    if it does not pass; Corrupt (no verdict is stored then) if the version is damaged.
+    if it does not pass. No verdict is stored with Corrupt (the version or the champion is damaged),
+    DataInvalid (configuration, partition and version are not of one schema) and PartitionMissing.
     """
     with scratch() as directory:
         picked = pick_up_version(store, config.name, version, directory / "candidate")
         if picked.manifest.schema_fingerprint != config.schema_fingerprint():
-            raise GateRefused(
+            raise DataInvalid(
                 f"version {version} reads other features than the configuration names",
                 "validate it with the configuration that it was trained with",
             )

@@ -184,7 +184,7 @@ def test_a_full_disk_names_the_path_and_leaves_nothing(store: ObjectStore, tmp_p
     target = tmp_path / "full" / "out"
     target.parent.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("uuid.uuid4", lambda: FixedName())
+        patch.setattr("uuid.uuid4", FixedName)
         (target.parent / ".out.fixed").symlink_to("/dev/full")
         patch.setattr(Path, "open", _open_existing(Path.open))
         with pytest.raises(DiskFull, match=str(target)):
@@ -265,7 +265,9 @@ def test_a_missing_bucket_is_named_with_the_way_to_create_it(s3_endpoint: str, t
         assert f"--endpoint-url {s3_endpoint} s3 mb s3://no-such-bucket" in caught.value.remedy
 
 
-def test_no_credentials_are_said_so(s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credentials_are_said_so(
+    s3_endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))

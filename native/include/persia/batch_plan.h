@@ -16,7 +16,7 @@ struct FeatureIds {
 };
 
 struct TablePlan {
-  std::vector<std::uint64_t> unique;                  // over all features of the table, in order of appearance
+  std::vector<std::uint64_t> unique;  // over all features of the table, in order of appearance
   std::vector<std::vector<std::uint32_t>> by_server;  // positions in `unique`
 };
 

@@ -23,11 +23,12 @@ std::string part_name(std::uint32_t server);
 
 // Writes all rows, ids ascending, durably: to a temporary name, fsync, rename, fsync of the directory.
 // Throws RequestError (kNoSpace, kIo) naming the path; then no file is left behind.
-PartSize write_part(const std::filesystem::path& directory, std::uint32_t server, const std::vector<TableSpec>& tables,
-                    const Stores& stores);
+PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
+                    const std::vector<TableSpec>& tables, const Stores& stores);
 
 // Reads every part completely, and puts the rows that are of `server` into `stores`, which must be empty.
-// Throws RequestError (kCorruptPart, kPartMismatch, kIo) naming the file; `stores` are then to be thrown away.
+// Throws RequestError (kCorruptPart, kPartMismatch, kIo) naming the file; `stores` are then to be thrown
+// away.
 PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
                     const std::vector<TableSpec>& tables, Stores& stores);
 

@@ -35,7 +35,8 @@ struct FrameHeader {
   MessageType type = MessageType::kError;
   std::uint32_t trainer = 0;
   std::uint32_t channel = 0;
-  std::uint64_t sequence = 0;  // of a request: above all earlier ones of (trainer, channel); a reply echoes it
+  std::uint64_t sequence =
+      0;  // of a request: above all earlier ones of (trainer, channel); a reply echoes it
 };
 
 inline constexpr std::size_t kHeaderBytes = 48;

@@ -16,7 +16,8 @@ class Optimizer {
   virtual std::uint32_t state_dim() const = 0;
   virtual void initialise(std::span<float> state) const = 0;
   // `weights` and `gradient` have the table's dim, `state` has state_dim().
-  virtual void step(std::span<float> weights, std::span<float> state, std::span<const float> gradient) const = 0;
+  virtual void step(std::span<float> weights, std::span<float> state,
+                    std::span<const float> gradient) const = 0;
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec, std::uint32_t dim);

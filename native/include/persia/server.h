@@ -31,6 +31,8 @@ struct Outgoing {
 class Server {
  public:
   explicit Server(std::uint32_t index) : index_(index) {}
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
   // The replies that this frame brings about: none while an update of mode sync waits for the other
   // trainers, several when it completes them. Never throws for what the frame holds: that is an ERROR reply.
   std::vector<Outgoing> handle(Peer peer, std::span<const std::byte> frame);

@@ -13,7 +13,7 @@ namespace persia {
 
 struct StoreStatistics {
   std::uint64_t rows = 0;
-  std::uint64_t bytes = 0;  // rows and index, as allocated
+  std::uint64_t bytes = 0;    // rows and index, as allocated
   std::uint64_t lookups = 0;  // ids, not requests; hits + misses
   std::uint64_t hits = 0;
   std::uint64_t misses = 0;
@@ -26,7 +26,8 @@ struct StoreStatistics {
 class EmbeddingStore {
  public:
   // weights [dim] and state [state_dim] of one row; valid until the store changes.
-  using Visitor = std::function<void(std::uint64_t id, std::span<const float> weights, std::span<const float> state)>;
+  using Visitor =
+      std::function<void(std::uint64_t id, std::span<const float> weights, std::span<const float> state)>;
 
   virtual ~EmbeddingStore() = default;
   virtual std::uint32_t dim() const = 0;
@@ -34,7 +35,8 @@ class EmbeddingStore {
   // Weights of `ids` into `weights` [ids, dim]. An id seen for the first time gets its initial row.
   virtual void lookup_training(std::span<const std::uint64_t> ids, std::span<float> weights) = 0;
   // The same without creating: ids that have no row read as zeros, and their positions are returned.
-  virtual std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids, std::span<float> weights) = 0;
+  virtual std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
+                                                       std::span<float> weights) = 0;
   // One optimizer step per id. `ids` are distinct (see sum_by_id); gradients [ids, dim] are finite.
   // An id that has no row is counted and its gradient is dropped: it reaches no other row.
   virtual void update(std::span<const std::uint64_t> ids, std::span<const float> gradients) = 0;

@@ -47,7 +47,8 @@ void File::sync_directory(const std::filesystem::path& path) {
   if (result != 0) fail_io("sync", path, error);
 }
 
-File::File(File&& other) noexcept : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
+File::File(File&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), path_(std::move(other.path_)) {}
 
 File::~File() {
   if (descriptor_ >= 0) ::close(descriptor_);

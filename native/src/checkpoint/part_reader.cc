@@ -39,7 +39,8 @@ class PartReader {
   std::uint64_t bytes() const { return data_start_ + data_size_; }
 
   // Every id is checked, also of rows that belong to other servers.
-  std::uint64_t read(const TableSpec& table, std::uint32_t server, std::uint32_t servers, EmbeddingStore& store) const {
+  std::uint64_t read(const TableSpec& table, std::uint32_t server, std::uint32_t servers,
+                     EmbeddingStore& store) const {
     const Tensor& ids_tensor = header_.tensors.at(table.name + ".ids");
     const Tensor& weights_tensor = header_.tensors.at(table.name + ".weights");
     const std::uint64_t state_begin =
@@ -53,14 +54,17 @@ class PartReader {
       const auto ids = block<std::uint64_t>(ids_tensor.begin, first, count, 1);
       const auto weights = block<float>(weights_tensor.begin, first, count, store.dim());
       const auto state = block<float>(state_begin, first, count, store.state_dim());
-      if (!all_finite(weights) || !all_finite(state)) corrupt("table " + table.name + " holds a value that is not finite");
+      if (!all_finite(weights) || !all_finite(state))
+        corrupt("table " + table.name + " holds a value that is not finite");
       for (std::size_t i = 0; i < count; ++i) {
-        if (!table.owns(ids[i])) corrupt("id " + hex64(ids[i]) + " has not the prefix of table " + table.name);
+        if (!table.owns(ids[i]))
+          corrupt("id " + hex64(ids[i]) + " has not the prefix of table " + table.name);
         if (server_of(ids[i], servers) != server) continue;
         const auto row_weights = std::span(weights).subspan(i * store.dim(), store.dim());
         const auto row_state = std::span(state).subspan(i * store.state_dim(), store.state_dim());
         if (!store.insert(ids[i], row_weights, row_state)) {
-          corrupt("id " + hex64(ids[i]) + " of table " + table.name + " was read before, from this or another part");
+          corrupt("id " + hex64(ids[i]) + " of table " + table.name +
+                  " was read before, from this or another part");
         }
         ++kept;
       }
@@ -83,21 +87,25 @@ class PartReader {
   }
 
   void check_tables(const std::vector<TableSpec>& tables, const Stores& stores) const {
-    if (metadata("format") != kPartFormat) corrupt("is no embedding part: format is not " + std::string(kPartFormat));
+    if (metadata("format") != kPartFormat)
+      corrupt("is no embedding part: format is not " + std::string(kPartFormat));
     if (header_.metadata.size() != 3) corrupt("there is unknown metadata");
     const std::string expected = optimizers_of(tables);
     if (metadata("optimizers") != expected) {
-      mismatch("was saved with tables and optimizers " + metadata("optimizers") + ", configured are " + expected);
+      mismatch("was saved with tables and optimizers " + metadata("optimizers") + ", configured are " +
+               expected);
     }
     std::size_t expected_tensors = 0;
     for (std::size_t t = 0; t < tables.size(); ++t) {
       const auto ids = find(tables[t].name + ".ids", "U64");
       if (ids.shape.size() != 1) corrupt("tensor " + tables[t].name + ".ids has not one dimension");
       check_shape(tables[t].name + ".weights", ids.shape[0], stores[t]->dim());
-      if (stores[t]->state_dim() > 0) check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
+      if (stores[t]->state_dim() > 0)
+        check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
       expected_tensors += stores[t]->state_dim() > 0 ? 3 : 2;
     }
-    if (header_.tensors.size() != expected_tensors) mismatch("holds tensors of tables that are not configured");
+    if (header_.tensors.size() != expected_tensors)
+      mismatch("holds tensors of tables that are not configured");
   }
 
   Tensor find(const std::string& name, const char* dtype) const {
@@ -150,7 +158,8 @@ PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server,
   for (const std::string& path : paths) {
     const PartReader part(path, tables, stores);
     size.bytes += part.bytes();
-    for (std::size_t t = 0; t < tables.size(); ++t) size.rows += part.read(tables[t], server, servers, *stores[t]);
+    for (std::size_t t = 0; t < tables.size(); ++t)
+      size.rows += part.read(tables[t], server, servers, *stores[t]);
   }
   return size;
 }

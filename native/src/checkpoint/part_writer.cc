@@ -54,7 +54,8 @@ std::vector<Row> sorted_rows(const EmbeddingStore& store) {
   return rows;
 }
 
-Tensor next_tensor(const char* dtype, std::uint64_t size, std::vector<std::uint64_t> shape, std::uint64_t& at) {
+Tensor next_tensor(const char* dtype, std::uint64_t size, std::vector<std::uint64_t> shape,
+                   std::uint64_t& at) {
   std::uint64_t bytes = size;
   for (const std::uint64_t extent : shape) bytes *= extent;
   Tensor tensor{dtype, std::move(shape), at, at + bytes};
@@ -62,7 +63,8 @@ Tensor next_tensor(const char* dtype, std::uint64_t size, std::vector<std::uint6
   return tensor;
 }
 
-SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t checksum) {
+SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& stores,
+                            std::uint64_t checksum) {
   SafetensorsHeader header;
   header.metadata = {
       {"format", kPartFormat}, {"optimizers", optimizers_of(tables)}, {"data_xxh64", hex64(checksum)}};
@@ -95,7 +97,8 @@ void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& 
     const std::vector<Row> rows = sorted_rows(*store);
     for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.id, 1));
     for (const Row& row : rows) data.write(std::span<const float>(row.values, store->dim()));
-    for (const Row& row : rows) data.write(std::span<const float>(row.values + store->dim(), store->state_dim()));
+    for (const Row& row : rows)
+      data.write(std::span<const float>(row.values + store->dim(), store->state_dim()));
   }
   data.flush();
   file.write_at(0, start_of_file(header_of(tables, stores, data.checksum())));
@@ -103,7 +106,9 @@ void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& 
 
 }  // namespace
 
-std::string part_name(std::uint32_t server) { return "embedding-" + std::to_string(server) + ".safetensors"; }
+std::string part_name(std::uint32_t server) {
+  return "embedding-" + std::to_string(server) + ".safetensors";
+}
 
 std::string hex64(std::uint64_t value) {
   constexpr const char* kDigits = "0123456789abcdef";
@@ -120,8 +125,8 @@ std::string optimizers_of(const std::vector<TableSpec>& tables) {
   return text;
 }
 
-PartSize write_part(const std::filesystem::path& directory, std::uint32_t server, const std::vector<TableSpec>& tables,
-                    const Stores& stores) {
+PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
+                    const std::vector<TableSpec>& tables, const Stores& stores) {
   const std::filesystem::path path = directory / part_name(server);
   std::filesystem::path temporary = path;
   temporary += ".tmp";

@@ -8,7 +8,9 @@ namespace {
 
 constexpr std::size_t kMaxRank = 8;
 
-[[noreturn]] void fail(const std::string& what) { throw std::invalid_argument(what); }
+[[noreturn]] void fail(const std::string& what) {
+  throw std::invalid_argument(what);
+}
 
 // Exactly the JSON that a safetensors header may hold. No recursion, so depth is bounded by the grammar.
 class HeaderParser {
@@ -107,7 +109,8 @@ class HeaderParser {
   }
 
   void space() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) {
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\n' || text_[at_] == '\r' || text_[at_] == '\t')) {
       ++at_;
     }
   }
@@ -118,7 +121,8 @@ class HeaderParser {
     return true;
   }
   void expect(char c) {
-    if (!accept(c)) fail(std::string("the header is no JSON: expected ") + c + " at byte " + std::to_string(at_));
+    if (!accept(c))
+      fail(std::string("the header is no JSON: expected ") + c + " at byte " + std::to_string(at_));
   }
 
   std::string_view text_;
@@ -174,7 +178,8 @@ SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t 
     at = end;
   }
   if (at != data_size) {
-    fail("the file holds " + std::to_string(data_size) + " bytes of data, its header says " + std::to_string(at));
+    fail("the file holds " + std::to_string(data_size) + " bytes of data, its header says " +
+         std::to_string(at));
   }
   return header;
 }

@@ -55,13 +55,15 @@ void Xxh64::update(std::span<const std::byte> data) {
 std::uint64_t Xxh64::digest() const {
   std::uint64_t hash = seed_ + kPrime5;
   if (total_ >= tail_.size()) {
-    hash = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) + std::rotl(lanes_[3], 18);
+    hash = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) +
+           std::rotl(lanes_[3], 18);
     for (const std::uint64_t lane : lanes_) hash = (hash ^ round(0, lane)) * kPrime1 + kPrime4;
   }
   hash += total_;
   const std::byte* at = tail_.data();
   const std::byte* const end = at + tail_size_;
-  for (; end - at >= 8; at += 8) hash = std::rotl(hash ^ round(0, read<std::uint64_t>(at)), 27) * kPrime1 + kPrime4;
+  for (; end - at >= 8; at += 8)
+    hash = std::rotl(hash ^ round(0, read<std::uint64_t>(at)), 27) * kPrime1 + kPrime4;
   if (end - at >= 4) {
     hash = std::rotl(hash ^ (read<std::uint32_t>(at) * kPrime1), 23) * kPrime2 + kPrime3;
     at += 4;

@@ -20,7 +20,8 @@ class Adagrad final : public Optimizer {
   void initialise(std::span<float> state) const override {
     std::fill(state.begin(), state.end(), initial_accumulator_);
   }
-  void step(std::span<float> weights, std::span<float> state, std::span<const float> gradient) const override {
+  void step(std::span<float> weights, std::span<float> state,
+            std::span<const float> gradient) const override {
     for (std::size_t i = 0; i < weights.size(); ++i) {
       const float g = gradient[i];
       state[i] += g * g;

@@ -6,10 +6,8 @@ namespace persia {
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec, std::uint32_t dim) {
   switch (spec.kind) {
-    case OptimizerKind::kSgd:
-      return make_sgd(spec);
-    case OptimizerKind::kAdagrad:
-      return make_adagrad(spec, dim);
+    case OptimizerKind::kSgd: return make_sgd(spec);
+    case OptimizerKind::kAdagrad: return make_adagrad(spec, dim);
   }
   throw std::invalid_argument("unknown optimizer");
 }

@@ -19,6 +19,8 @@ class Sgd final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_sgd(const OptimizerSpec& spec) { return std::make_unique<Sgd>(spec); }
+std::unique_ptr<Optimizer> make_sgd(const OptimizerSpec& spec) {
+  return std::make_unique<Sgd>(spec);
+}
 
 }  // namespace persia

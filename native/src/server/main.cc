@@ -35,7 +35,9 @@ constexpr const char* kHelp =
 std::atomic<bool> terminated = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "the signal handler sets it");
 
-void on_sigterm(int) { terminated.store(true, std::memory_order_relaxed); }
+void on_sigterm(int) {
+  terminated.store(true, std::memory_order_relaxed);
+}
 
 std::string hostname() {
   std::array<char, 256> name{};
@@ -62,7 +64,8 @@ int run() {
       return 0;
     }
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "persia-embedding-server rank %u on %s: %s\n", rank, hostname().c_str(), error.what());
+    std::fprintf(stderr, "persia-embedding-server rank %u on %s: %s\n", rank, hostname().c_str(),
+                 error.what());
     persia::abort_job(kExitFatal);
   }
   std::fprintf(stderr, "persia-embedding-server rank %u on %s: ended by SIGTERM\n", rank, hostname().c_str());

@@ -16,7 +16,9 @@ Bytes make_ok(const FrameHeader& request, std::span<const std::byte> payload) {
   return make_frame(header, payload);
 }
 
-void expect_empty(std::span<const std::byte> payload) { Reader(payload).end(); }
+void expect_empty(std::span<const std::byte> payload) {
+  Reader(payload).end();
+}
 
 }  // namespace
 
@@ -70,23 +72,16 @@ void Server::admit(const FrameHeader& header) {
 
 Bytes Server::answer(const FrameHeader& header, std::span<const std::byte> payload) {
   switch (header.type) {
-    case MessageType::kConfigure:
-      return configure(payload);
-    case MessageType::kLookup:
-      return lookup(header, payload);
-    case MessageType::kSave:
-      return save(payload);
-    case MessageType::kLoad:
-      return load(payload);
-    case MessageType::kStats:
-      expect_empty(payload);
-      return stats().encode();
+    case MessageType::kConfigure: return configure(payload);
+    case MessageType::kLookup: return lookup(header, payload);
+    case MessageType::kSave: return save(payload);
+    case MessageType::kLoad: return load(payload);
+    case MessageType::kStats: expect_empty(payload); return stats().encode();
     case MessageType::kShutdown:
       expect_empty(payload);
       stopped_ = true;
       return {};
-    default:
-      throw RequestError(ErrorCode::kUnknownType, "the message type is unknown");
+    default: throw RequestError(ErrorCode::kUnknownType, "the message type is unknown");
   }
 }
 
@@ -99,8 +94,8 @@ Bytes Server::configure(std::span<const std::byte> payload) {
     require(request.encode() == configured_->request.encode(), "the server is configured otherwise already");
     return {};
   }
-  require(request.server == index_, "this is server " + std::to_string(index_) + ", not server " +
-                                        std::to_string(request.server));
+  require(request.server == index_,
+          "this is server " + std::to_string(index_) + ", not server " + std::to_string(request.server));
   require(request.servers > index_ && request.servers <= kMaxServers, "servers must be from 1 to 65536");
   require(request.trainers >= 1 && request.trainers <= kMaxTrainers, "trainers must be from 1 to 65536");
   require(request.staleness >= 1 && request.staleness <= kMaxStaleness, "staleness must be from 1 to 65536");
@@ -111,7 +106,8 @@ Bytes Server::configure(std::span<const std::byte> payload) {
     throw RequestError(ErrorCode::kBadConfig, error.what());
   }
   Stores stores;
-  for (const TableSpec& table : request.tables) stores.push_back(make_store(table, request.seed, request.servers));
+  for (const TableSpec& table : request.tables)
+    stores.push_back(make_store(table, request.seed, request.servers));
   StalenessTracker staleness(request.trainers, request.staleness);
   configured_.emplace(Configured{std::move(request), std::move(stores), std::move(staleness)});
   return {};
@@ -125,7 +121,8 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
     check_ids(table.table, table.ids);
     reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.stores[table.table]->dim()} + 4);
   }
-  if (reply_bytes > kMaxPayload) throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
+  if (reply_bytes > kMaxPayload)
+    throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
   LookupReply reply;
   for (const TableIds& table : request.tables) {
@@ -148,7 +145,8 @@ Bytes Server::save(std::span<const std::byte> payload) const {
   const Configured& state = configured();
   const SaveRequest request = SaveRequest::decode(payload);
   if (state.staleness.any_outstanding()) {
-    throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding: this would be no consistent cut");
+    throw RequestError(ErrorCode::kBatchesOutstanding,
+                       "batches are outstanding: this would be no consistent cut");
   }
   const PartSize size = write_part(request.directory, index_, state.request.tables, state.stores);
   return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
@@ -176,7 +174,9 @@ Bytes Server::load(std::span<const std::byte> payload) {
 
 StatsReply Server::stats() const {
   StatsReply reply;
-  const auto count = [&](std::string name, std::uint64_t value) { reply.counters.emplace_back(std::move(name), value); };
+  const auto count = [&](std::string name, std::uint64_t value) {
+    reply.counters.emplace_back(std::move(name), value);
+  };
   count("server", index_);
   for (const auto& [type, value] : requests_) count("requests." + std::string(name_of(type)), value);
   for (const auto& [code, value] : errors_) count("errors." + std::string(name_of(code)), value);

@@ -20,8 +20,8 @@ void StalenessTracker::check_lookup(std::uint32_t trainer, std::uint64_t batch) 
   if (state.outstanding.size() >= bound_) {
     throw RequestError(ErrorCode::kStalenessExceeded,
                        "batch " + std::to_string(batch) + " would be outstanding batch " +
-                           std::to_string(state.outstanding.size() + 1) + " of trainer " + std::to_string(trainer) +
-                           "; the staleness bound is " + std::to_string(bound_));
+                           std::to_string(state.outstanding.size() + 1) + " of trainer " +
+                           std::to_string(trainer) + "; the staleness bound is " + std::to_string(bound_));
   }
 }
 
@@ -32,16 +32,17 @@ void StalenessTracker::looked_up(std::uint32_t trainer, std::uint64_t batch) {
 
 void StalenessTracker::check_outstanding(std::uint32_t trainer, std::uint64_t batch) const {
   if (!trainers_[trainer].outstanding.contains(batch)) {
-    throw RequestError(ErrorCode::kNotOutstanding, "batch " + std::to_string(batch) + " of trainer " +
-                                                       std::to_string(trainer) +
-                                                       " was not looked up, or is updated or discarded already");
+    throw RequestError(ErrorCode::kNotOutstanding,
+                       "batch " + std::to_string(batch) + " of trainer " + std::to_string(trainer) +
+                           " was not looked up, or is updated or discarded already");
   }
 }
 
 void StalenessTracker::updated(std::uint32_t trainer, std::uint64_t batch) {
   const std::size_t outstanding = trainers_[trainer].outstanding.size();
   if (outstanding < 1 || outstanding > bound_) {
-    throw RequestError(ErrorCode::kInternal, "the staleness bound was broken: " + std::to_string(outstanding));
+    throw RequestError(ErrorCode::kInternal,
+                       "the staleness bound was broken: " + std::to_string(outstanding));
   }
   ++histogram_[outstanding];
   trainers_[trainer].outstanding.erase(batch);
@@ -52,7 +53,8 @@ void StalenessTracker::discarded(std::uint32_t trainer, std::uint64_t batch) {
 }
 
 bool StalenessTracker::any_outstanding() const {
-  return std::any_of(trainers_.begin(), trainers_.end(), [](const Trainer& t) { return !t.outstanding.empty(); });
+  return std::any_of(trainers_.begin(), trainers_.end(),
+                     [](const Trainer& t) { return !t.outstanding.empty(); });
 }
 
 std::uint32_t StalenessTracker::max() const {

@@ -40,8 +40,8 @@ void Server::check_update(const UpdateRequest& update) const {
   for (const TableGradients& table : update.tables) {
     check_ids(table.table, table.ids);
     if (table.dim != state.stores[table.table]->dim()) {
-      throw RequestError(ErrorCode::kMalformed, "gradients have another dim than table " +
-                                                    state.request.tables[table.table].name);
+      throw RequestError(ErrorCode::kMalformed,
+                         "gradients have another dim than table " + state.request.tables[table.table].name);
     }
     if (!all_finite(table.gradients)) {
       throw RequestError(ErrorCode::kNotFinite,
@@ -50,7 +50,8 @@ void Server::check_update(const UpdateRequest& update) const {
   }
 }
 
-std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header, std::span<const std::byte> payload) {
+std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header,
+                                     std::span<const std::byte> payload) {
   Configured& state = configured();
   Held held{peer, header, {}, header.type == MessageType::kDiscard};
   if (held.discarded) {
@@ -72,7 +73,8 @@ std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header, std::
   return replies;
 }
 
-// Mode sync: one optimizer step for the gradients of all trainers, as if one trainer had seen all of the batch.
+// Mode sync: one optimizer step for the gradients of all trainers, as if one trainer had seen all of the
+// batch.
 std::vector<Outgoing> Server::hold(Held held) {
   Configured& state = configured();
   if (held_.contains(held.header.trainer)) {
@@ -80,8 +82,8 @@ std::vector<Outgoing> Server::hold(Held held) {
                                                  std::to_string(held.header.trainer) + " is held already");
   }
   if (!held_.empty() && held_.begin()->second.update.batch != held.update.batch) {
-    throw RequestError(ErrorCode::kBatchMismatch, "trainer " + std::to_string(held.header.trainer) + " sends batch " +
-                                                      std::to_string(held.update.batch) +
+    throw RequestError(ErrorCode::kBatchMismatch, "trainer " + std::to_string(held.header.trainer) +
+                                                      " sends batch " + std::to_string(held.update.batch) +
                                                       " while others wait for batch " +
                                                       std::to_string(held_.begin()->second.update.batch));
   }
@@ -132,8 +134,8 @@ void Server::apply(std::span<const UpdateRequest* const> updates) {
     sums.push_back(summers[t].finish());
     // Finite gradients may have a sum that is not.
     if (!all_finite(sums.back().gradients)) {
-      throw RequestError(ErrorCode::kNotFinite,
-                         "the summed gradient of an id of table " + state.request.tables[t].name + " is not finite");
+      throw RequestError(ErrorCode::kNotFinite, "the summed gradient of an id of table " +
+                                                    state.request.tables[t].name + " is not finite");
     }
   }
   for (std::size_t t = 0; t < sums.size(); ++t) state.stores[t]->update(sums[t].ids, sums[t].gradients);

@@ -26,7 +26,9 @@ std::size_t IdIndex::slot_of(std::uint64_t id) const {
   return at;
 }
 
-std::uint32_t IdIndex::find(std::uint64_t id) const { return slots_[slot_of(id)].index; }
+std::uint32_t IdIndex::find(std::uint64_t id) const {
+  return slots_[slot_of(id)].index;
+}
 
 std::pair<std::uint32_t, bool> IdIndex::insert(std::uint64_t id) {
   std::size_t at = slot_of(id);

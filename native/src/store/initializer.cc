@@ -12,7 +12,8 @@ constexpr std::uint64_t kGolden = 0x9E3779B97F4A7C15ULL;  // the increment of Sp
 
 }  // namespace
 
-void initialise_weights(const InitializerSpec& spec, std::uint64_t seed, std::uint64_t id, std::span<float> weights) {
+void initialise_weights(const InitializerSpec& spec, std::uint64_t seed, std::uint64_t id,
+                        std::span<float> weights) {
   if (spec.kind == InitializerKind::kZeros) {
     std::fill(weights.begin(), weights.end(), 0.0f);
     return;

@@ -40,7 +40,8 @@ class SlabStore final : public EmbeddingStore {
     }
   }
 
-  std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids, std::span<float> weights) override {
+  std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
+                                               std::span<float> weights) override {
     std::vector<std::uint32_t> missing;
     for (std::size_t i = 0; i < ids.size(); ++i) {
       const std::span<float> to = weights.subspan(i * dim(), dim());

@@ -143,7 +143,9 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
   std::vector<std::thread> threads_;
 };
 
-Client::~Client() { group_->disconnect(number_); }
+Client::~Client() {
+  group_->disconnect(number_);
+}
 
 void Client::send(std::uint32_t server, Channel channel, Bytes frame) {
   group_->post(server, {{number_, static_cast<std::int32_t>(channel)}, std::move(frame)});
@@ -165,7 +167,8 @@ std::shared_ptr<InProcessGroup> InProcessGroup::open(const std::string& name, st
     groups[name] = group;
   }
   if (group->servers() != servers) {
-    throw std::invalid_argument("in-process group " + name + " has " + std::to_string(group->servers()) + " servers");
+    throw std::invalid_argument("in-process group " + name + " has " + std::to_string(group->servers()) +
+                                " servers");
   }
   return group;
 }

@@ -14,18 +14,20 @@ class MpiClient final : public ClientTransport {
     int size = 0;
     mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
     if (static_cast<std::uint32_t>(size) <= servers) {
-      throw TransportError("the job has " + std::to_string(size) + " ranks, too few for " + std::to_string(servers) +
-                           " servers and a trainer");
+      throw TransportError("the job has " + std::to_string(size) + " ranks, too few for " +
+                           std::to_string(servers) + " servers and a trainer");
     }
     if (mpi_rank() < servers) {
-      throw TransportError("rank " + std::to_string(mpi_rank()) + " is the rank of a server, not of a trainer");
+      throw TransportError("rank " + std::to_string(mpi_rank()) +
+                           " is the rank of a server, not of a trainer");
     }
   }
 
   std::uint32_t servers() const override { return static_cast<std::uint32_t>(lines_.size()); }
 
   void send(std::uint32_t server, Channel channel, Bytes frame) override {
-    line(server, channel).emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
+    line(server, channel)
+        .emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
   }
 
   std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) override {
@@ -39,8 +41,8 @@ class MpiClient final : public ClientTransport {
         int found = 0;
         MPI_Message message = MPI_MESSAGE_NULL;
         MPI_Status status;
-        mpi::check(MPI_Improbe(static_cast<int>(server), tag(mpi::kReplyTag, channel), MPI_COMM_WORLD, &found, &message,
-                               &status),
+        mpi::check(MPI_Improbe(static_cast<int>(server), tag(mpi::kReplyTag, channel), MPI_COMM_WORLD, &found,
+                               &message, &status),
                    "MPI_Improbe");
         if (found != 0) receiving.emplace(message, status);
       }
@@ -67,6 +69,8 @@ class MpiClient final : public ClientTransport {
 
 }  // namespace
 
-std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers) { return std::make_unique<MpiClient>(servers); }
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers) {
+  return std::make_unique<MpiClient>(servers);
+}
 
 }  // namespace persia

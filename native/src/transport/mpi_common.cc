@@ -19,8 +19,9 @@ Sending::Sending(Bytes frame, int rank, int tag) : frame_(std::make_unique<Bytes
   for (std::size_t at = 0; at < frame_->size(); at += kChunkBytes) {
     const std::size_t size = std::min(kChunkBytes, frame_->size() - at);
     MPI_Request& request = requests_.emplace_back(MPI_REQUEST_NULL);
-    check(MPI_Isend(frame_->data() + at, static_cast<int>(size), MPI_BYTE, rank, tag, MPI_COMM_WORLD, &request),
-          "MPI_Isend");
+    check(
+        MPI_Isend(frame_->data() + at, static_cast<int>(size), MPI_BYTE, rank, tag, MPI_COMM_WORLD, &request),
+        "MPI_Isend");
   }
 }
 
@@ -31,12 +32,14 @@ Sending::~Sending() {
 bool Sending::done() {
   if (requests_.empty()) return true;
   int done = 0;
-  check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE), "MPI_Testall");
+  check(MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, MPI_STATUSES_IGNORE),
+        "MPI_Testall");
   if (done != 0) requests_.clear();
   return done != 0;
 }
 
-Receiving::Receiving(MPI_Message message, const MPI_Status& status) : source_(status.MPI_SOURCE), tag_(status.MPI_TAG) {
+Receiving::Receiving(MPI_Message message, const MPI_Status& status)
+    : source_(status.MPI_SOURCE), tag_(status.MPI_TAG) {
   int count = 0;
   check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
   if (count < 0) throw TransportError("a message is larger than MPI can count");
@@ -81,9 +84,11 @@ bool ensure_mpi() {
     mpi::check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided), "MPI_Init_thread");
   }
   if (provided != MPI_THREAD_MULTIPLE) {
-    throw TransportError("MPI was initialised without MPI_THREAD_MULTIPLE: lookups and updates run on two threads");
+    throw TransportError(
+        "MPI was initialised without MPI_THREAD_MULTIPLE: lookups and updates run on two threads");
   }
-  if (initialised == 0) mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  if (initialised == 0)
+    mpi::check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
   return initialised == 0;
 }
 
@@ -98,6 +103,8 @@ void abort_job(int code) {
   std::_Exit(code);
 }
 
-void finalize_mpi() { mpi::check(MPI_Finalize(), "MPI_Finalize"); }
+void finalize_mpi() {
+  mpi::check(MPI_Finalize(), "MPI_Finalize");
+}
 
 }  // namespace persia

@@ -19,15 +19,17 @@ inline constexpr std::size_t kChunkBytes = std::size_t{64} << 20;
 
 void check(int result, const char* call);
 
-// MPI's own blocking calls spin all the time; this spins as long as an answer is likely, then sleeps.
+// MPI's own blocking calls spin all the time; this spins as long as an answer is likely, then sleeps, and
+// sleeps longer where nothing has come for a second (another stage of the job is at work).
 class Backoff {
  public:
   void reset() { active_ = Clock::now(); }
   void pause() const {
-    if (Clock::now() - active_ < std::chrono::microseconds(200)) {
+    const auto idle = Clock::now() - active_;
+    if (idle < std::chrono::microseconds(200)) {
       std::this_thread::yield();
     } else {
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
+      std::this_thread::sleep_for(std::chrono::microseconds(idle < std::chrono::seconds(1) ? 100 : 1000));
     }
   }
 

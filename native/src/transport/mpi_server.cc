@@ -46,7 +46,8 @@ class MpiServer final : public ServerTransport {
     int found = 0;
     MPI_Message message = MPI_MESSAGE_NULL;
     MPI_Status status;
-    mpi::check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &found, &message, &status), "MPI_Improbe");
+    mpi::check(MPI_Improbe(MPI_ANY_SOURCE, MPI_ANY_TAG, MPI_COMM_WORLD, &found, &message, &status),
+               "MPI_Improbe");
     if (found != 0) receiving_.emplace(message, status);
   }
 
@@ -58,6 +59,8 @@ class MpiServer final : public ServerTransport {
 
 }  // namespace
 
-std::unique_ptr<ServerTransport> make_mpi_server() { return std::make_unique<MpiServer>(); }
+std::unique_ptr<ServerTransport> make_mpi_server() {
+  return std::make_unique<MpiServer>();
+}
 
 }  // namespace persia

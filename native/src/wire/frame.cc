@@ -18,7 +18,9 @@ std::uint64_t checksum(std::span<const std::byte> header, std::span<const std::b
   return hash.digest();
 }
 
-[[noreturn]] void refuse(ErrorCode code, const char* what) { throw RequestError(code, what); }
+[[noreturn]] void refuse(ErrorCode code, const char* what) {
+  throw RequestError(code, what);
+}
 
 struct RawHeader {
   std::uint16_t type;
@@ -31,7 +33,8 @@ struct RawHeader {
 
 RawHeader read_header(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes) refuse(ErrorCode::kTruncated, "a frame has at least 48 bytes");
-  if (!std::equal(kMagic.begin(), kMagic.end(), bytes.begin())) refuse(ErrorCode::kBadMagic, "magic is not PRSA");
+  if (!std::equal(kMagic.begin(), kMagic.end(), bytes.begin()))
+    refuse(ErrorCode::kBadMagic, "magic is not PRSA");
   Reader reader(bytes.subspan(kMagic.size(), kHeaderBytes - kMagic.size()));
   if (reader.value<std::uint16_t>() != kWireVersion) refuse(ErrorCode::kBadVersion, "wire version is not 1");
   RawHeader header{};
@@ -77,9 +80,12 @@ std::uint64_t claimed_size(std::span<const std::byte> start) {
 Frame parse_frame(std::span<const std::byte> bytes) {
   const RawHeader raw = read_header(bytes);
   const auto payload = bytes.subspan(kHeaderBytes);
-  if (payload.size() < raw.payload_size) refuse(ErrorCode::kTruncated, "the frame is shorter than its header says");
-  if (payload.size() > raw.payload_size) refuse(ErrorCode::kBadLength, "the frame is longer than its header says");
-  if (checksum(bytes, payload) != raw.checksum) refuse(ErrorCode::kBadChecksum, "the checksum does not match");
+  if (payload.size() < raw.payload_size)
+    refuse(ErrorCode::kTruncated, "the frame is shorter than its header says");
+  if (payload.size() > raw.payload_size)
+    refuse(ErrorCode::kBadLength, "the frame is longer than its header says");
+  if (checksum(bytes, payload) != raw.checksum)
+    refuse(ErrorCode::kBadChecksum, "the checksum does not match");
   const bool is_request = raw.type >= kFirstRequest && raw.type <= kLastRequest;
   const bool is_reply = raw.type == static_cast<std::uint16_t>(MessageType::kOk) ||
                         raw.type == static_cast<std::uint16_t>(MessageType::kError);

@@ -16,7 +16,8 @@ void check(const FeatureIds& feature, std::size_t number, std::size_t rows, cons
   };
   require(feature.offsets.size() == rows + 1, "offsets must have rows + 1 elements, as those of feature 0");
   require(feature.offsets[0] == 0, "offsets must start with 0");
-  for (std::size_t r = 0; r < rows; ++r) require(feature.offsets[r] <= feature.offsets[r + 1], "offsets must not fall");
+  for (std::size_t r = 0; r < rows; ++r)
+    require(feature.offsets[r] <= feature.offsets[r + 1], "offsets must not fall");
   require(static_cast<std::uint64_t>(feature.offsets[rows]) == feature.ids.size(),
           "the last offset must be the number of ids");
   for (const std::uint64_t id : feature.ids) {
@@ -29,14 +30,15 @@ void check(const FeatureIds& feature, std::size_t number, std::size_t rows, cons
 BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::uint32_t> table_of_feature,
                      std::span<const TableSpec> tables, std::uint32_t servers) {
   if (features.size() != table_of_feature.size()) {
-    throw std::invalid_argument("there must be ids and offsets of " + std::to_string(table_of_feature.size()) +
-                                " features");
+    throw std::invalid_argument("there must be ids and offsets of " +
+                                std::to_string(table_of_feature.size()) + " features");
   }
   BatchPlan plan;
   plan.features.resize(features.size());
   plan.tables.resize(tables.size());
   if (!features.empty()) {
-    if (features[0].offsets.empty()) throw std::invalid_argument("feature 0: offsets must have rows + 1 elements");
+    if (features[0].offsets.empty())
+      throw std::invalid_argument("feature 0: offsets must have rows + 1 elements");
     plan.rows = features[0].offsets.size() - 1;
   }
   std::vector<std::size_t> ids_of_table(tables.size());

@@ -56,7 +56,8 @@ std::uint64_t scatter(const LookupReply& reply, const BatchPlan& plan, std::span
     const std::uint32_t dim = tables[t].dim;
     if (next == reply.tables.size() || reply.tables[next].table != t || reply.tables[next].dim != dim ||
         reply.tables[next].rows != positions.size()) {
-      throw TransportError("server rank " + std::to_string(server) + ": LOOKUP: the reply does not match the request");
+      throw TransportError("server rank " + std::to_string(server) +
+                           ": LOOKUP: the reply does not match the request");
     }
     const TableRows& part = reply.tables[next++];
     for (std::size_t i = 0; i < positions.size(); ++i) {
@@ -73,7 +74,8 @@ Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport
     : options_(std::move(options)), transport_(std::move(transport)) {
   check_tables(options_.tables);
   for (const std::uint32_t table : options_.table_of_feature) {
-    if (table >= options_.tables.size()) throw std::invalid_argument("a feature names a table that is not there");
+    if (table >= options_.tables.size())
+      throw std::invalid_argument("a feature names a table that is not there");
   }
   if (options_.trainer >= options_.trainers) throw std::invalid_argument("trainer must be below trainers");
   if (options_.staleness < 1) throw std::invalid_argument("staleness must be 1 or more");
@@ -93,7 +95,8 @@ void Worker::configure() {
   require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(payloads), options_.timeout));
 }
 
-std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training) {
+std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features,
+                                         bool training) {
   auto result = std::make_shared<LookedUp>();
   result->batch = batch;
   result->training = training;
@@ -123,7 +126,8 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
       const LookupReply reply = LookupReply::decode(replies[s].payload);
       result->missing_ids += scatter(reply, plan, options_.tables, s, rows);
     } catch (const RequestError& error) {
-      throw TransportError("server rank " + std::to_string(s) + ": LOOKUP: the reply is damaged: " + error.what());
+      throw TransportError("server rank " + std::to_string(s) +
+                           ": LOOKUP: the reply is damaged: " + error.what());
     }
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
@@ -138,7 +142,8 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
 
 void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, float scale) {
   const BatchPlan& plan = lookup.plan;
-  if (gradients.size() != plan.features.size()) throw std::invalid_argument("there must be one gradient per feature");
+  if (gradients.size() != plan.features.size())
+    throw std::invalid_argument("there must be one gradient per feature");
   if (!std::isfinite(scale)) throw std::invalid_argument("scale is not finite");
   std::vector<std::vector<float>> sums;
   for (std::size_t t = 0; t < plan.tables.size(); ++t) {
@@ -149,7 +154,8 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
     if (!all_finite({gradients[f], plan.rows * options_.tables[t].dim})) {
       throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " is not finite");
     }
-    add_gradients(plan, f, options_.tables[t], {gradients[f], plan.rows * options_.tables[t].dim}, scale, sums[t]);
+    add_gradients(plan, f, options_.tables[t], {gradients[f], plan.rows * options_.tables[t].dim}, scale,
+                  sums[t]);
   }
   for (std::size_t t = 0; t < sums.size(); ++t) {
     if (!all_finite(sums[t])) {
@@ -166,8 +172,8 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
 
 void Worker::discard(LookedUp& lookup) {
   take_return(lookup);
-  require_ok(
-      request_all(Channel::kUpdate, MessageType::kDiscard, DiscardRequest{lookup.batch}.encode(), options_.timeout));
+  require_ok(request_all(Channel::kUpdate, MessageType::kDiscard, DiscardRequest{lookup.batch}.encode(),
+                         options_.timeout));
 }
 
 std::vector<SaveReply> Worker::save(const std::string& directory) {
@@ -204,8 +210,10 @@ void Worker::shutdown() {
 }
 
 void Worker::take_return(LookedUp& lookup) const {
-  if (!lookup.training) throw std::invalid_argument("this was no training lookup: it has nothing to give back");
-  if (lookup.returned.exchange(true)) throw std::invalid_argument("this lookup is updated or discarded already");
+  if (!lookup.training)
+    throw std::invalid_argument("this was no training lookup: it has nothing to give back");
+  if (lookup.returned.exchange(true))
+    throw std::invalid_argument("this lookup is updated or discarded already");
 }
 
 // If some servers refuse a training lookup, the others must not count the batch as outstanding for ever.
@@ -265,7 +273,8 @@ std::vector<Worker::Reply> Worker::exchange(Channel channel, MessageType type,
       const Frame parsed = parse_frame(reply.frame);
       const bool is_error = parsed.header.type == MessageType::kError;
       // A server that could not read the request's header answers with sequence 0.
-      const bool matches = parsed.header.sequence == header.sequence || (is_error && parsed.header.sequence == 0);
+      const bool matches =
+          parsed.header.sequence == header.sequence || (is_error && parsed.header.sequence == 0);
       if (!matches || (!is_error && parsed.header.type != MessageType::kOk)) {
         throw TransportError("the reply is for another request");
       }

@@ -1,0 +1,164 @@
+#include "persia/worker.h"
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <stdexcept>
+
+#include "bindings.h"
+#include "persia/in_process.h"
+#include "persia/mpi_transport.h"
+#include "stats_dict.h"
+#include "table_dict.h"
+
+namespace nb = nanobind;
+
+namespace persia::bindings {
+namespace {
+
+using IdArray = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using OffsetArray = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using GradientArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using PooledArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+constexpr const char* kInProcess = "in-process";
+
+std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers) {
+  if (servers < 1 || servers > 65536) throw std::invalid_argument("servers must be from 1 to 65536");
+  if (transport == kInProcess) return InProcessGroup::create(servers)->connect();
+  const std::string named = std::string(kInProcess) + ":";
+  if (transport.starts_with(named)) return InProcessGroup::open(transport, servers)->connect();
+  if (transport != "mpi") {
+    throw std::invalid_argument("transport must be mpi, in-process or in-process:<name>, not " + transport);
+  }
+  if (ensure_mpi()) nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { finalize_mpi(); }));
+  return make_mpi_client(servers);
+}
+
+void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
+                 const std::vector<nb::dict>& tables, const std::vector<std::uint32_t>& features,
+                 std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync,
+                 std::uint64_t seed, double timeout_s) {
+  WorkerOptions options;
+  for (const nb::dict& table : tables) options.tables.push_back(table_from_dict(table));
+  options.table_of_feature = features;
+  options.trainer = trainer;
+  options.trainers = trainers;
+  options.staleness = staleness;
+  options.sync = sync;
+  options.seed = seed;
+  options.timeout = std::chrono::duration<double>(timeout_s);
+  new (at) Worker(std::move(options), connect(transport, servers));
+}
+
+std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
+                                 const std::vector<OffsetArray>& offsets, bool training) {
+  if (ids.size() != offsets.size())
+    throw std::invalid_argument("ids and offsets must have one array per feature each");
+  std::vector<FeatureIds> features;
+  for (std::size_t f = 0; f < ids.size(); ++f) {
+    features.push_back({{ids[f].data(), ids[f].shape(0)}, {offsets[f].data(), offsets[f].shape(0)}});
+  }
+  const nb::gil_scoped_release release;
+  return worker.lookup(batch, features, training);
+}
+
+void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale) {
+  if (gradients.size() != lookup.dims.size())
+    throw std::invalid_argument("there must be one gradient per feature");
+  std::vector<const float*> pointers;
+  for (std::size_t f = 0; f < gradients.size(); ++f) {
+    const GradientArray& gradient = gradients[f];
+    if (gradient.ndim() != 2 || gradient.shape(0) != lookup.plan.rows ||
+        gradient.shape(1) != lookup.dims[f]) {
+      throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " must have shape [" +
+                                  std::to_string(lookup.plan.rows) + ", " + std::to_string(lookup.dims[f]) +
+                                  "]");
+    }
+    pointers.push_back(gradient.data());
+  }
+  const nb::gil_scoped_release release;
+  worker.update(lookup, pointers, static_cast<float>(scale));
+}
+
+nb::list pooled(const LookedUp& lookup) {
+  nb::list arrays;
+  for (std::size_t f = 0; f < lookup.pooled.size(); ++f) {
+    auto* keep = new std::shared_ptr<float[]>(lookup.pooled[f]);
+    const nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<float[]>*>(p); });
+    arrays.append(PooledArray(keep->get(), {lookup.plan.rows, lookup.dims[f]}, owner));
+  }
+  return arrays;
+}
+
+template <typename Call>
+auto without_gil(Call call) {
+  const nb::gil_scoped_release release;
+  return call();
+}
+
+nb::list save(Worker& worker, const std::string& directory) {
+  const auto replies = without_gil([&] { return worker.save(directory); });
+  nb::list result;
+  for (std::size_t s = 0; s < replies.size(); ++s) {
+    nb::dict entry;
+    entry["server"] = s;
+    entry["name"] = replies[s].name;
+    entry["rows"] = replies[s].rows;
+    entry["bytes"] = replies[s].bytes;
+    result.append(entry);
+  }
+  return result;
+}
+
+nb::list load(Worker& worker, const std::vector<std::string>& paths) {
+  const auto replies = without_gil([&] { return worker.load(paths); });
+  nb::list result;
+  for (std::size_t s = 0; s < replies.size(); ++s) {
+    nb::dict entry;
+    entry["server"] = s;
+    entry["rows"] = replies[s].rows;
+    entry["bytes"] = replies[s].bytes;
+    result.append(entry);
+  }
+  return result;
+}
+
+nb::list stats(Worker& worker) {
+  const auto replies = without_gil([&] { return worker.stats(); });
+  nb::list result;
+  for (const StatsReply& reply : replies) result.append(stats_to_dict(reply));
+  return result;
+}
+
+}  // namespace
+
+void bind_worker(nb::module_& module) {
+  nb::exception<TransportError>(module, "TransportError", PyExc_RuntimeError);
+  nb::exception<ServerError>(module, "ServerError", PyExc_RuntimeError);
+
+  nb::class_<LookedUp>(module, "Lookup")
+      .def_prop_ro("pooled", &pooled)
+      .def_ro("batch", &LookedUp::batch)
+      .def_ro("unique_ids", &LookedUp::unique_ids)
+      .def_ro("missing_ids", &LookedUp::missing_ids);
+
+  const auto release = nb::call_guard<nb::gil_scoped_release>();
+  nb::class_<Worker>(module, "EmbeddingWorker")
+      .def("__init__", &make_worker, nb::kw_only(), nb::arg("transport"), nb::arg("servers"),
+           nb::arg("tables"), nb::arg("features"), nb::arg("trainer"), nb::arg("trainers"),
+           nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"))
+      .def("configure", &Worker::configure, release)
+      .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"))
+      .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"))
+      .def("discard", &Worker::discard, nb::arg("lookup"), release)
+      .def("save", &save, nb::arg("directory"))
+      .def("load", &load, nb::arg("paths"))
+      .def("stats", &stats)
+      .def("shutdown", &Worker::shutdown, release);
+}
+
+}  // namespace persia::bindings

@@ -1,0 +1,148 @@
+#include "persia/worker.h"
+
+#include <condition_variable>
+#include <limits>
+#include <queue>
+#include <thread>
+
+#include "check.h"
+#include "helpers.h"
+#include "persia/in_process.h"
+
+namespace persia {
+
+using testing::id;
+
+namespace {
+
+WorkerOptions options(std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync) {
+  WorkerOptions result;
+  result.tables = {testing::table("t", 1, 4)};
+  result.table_of_feature = {0, 0};
+  result.trainer = trainer;
+  result.trainers = trainers;
+  result.staleness = staleness;
+  result.sync = sync;
+  result.timeout = std::chrono::seconds(30);
+  return result;
+}
+
+struct Batch {
+  std::vector<std::uint64_t> ids;
+  std::vector<std::int64_t> offsets;
+  std::vector<FeatureIds> features() const { return {{ids, offsets}, {ids, offsets}}; }
+};
+
+Batch batch(std::uint64_t seed) {
+  Batch result;
+  result.offsets.push_back(0);
+  for (std::uint64_t row = 0; row < 8; ++row) {
+    for (std::uint64_t i = 0; i < mix64(seed * 31 + row) % 4; ++i)
+      result.ids.push_back(id(1, mix64(seed + i) % 50));
+    result.offsets.push_back(static_cast<std::int64_t>(result.ids.size()));
+  }
+  return result;
+}
+
+// Lookups on one thread, updates on another, at most `staleness` batches between them.
+void train(Worker& worker, std::uint32_t staleness, std::uint64_t steps) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::queue<std::shared_ptr<LookedUp>> ready;
+  std::uint32_t permits = staleness;
+  std::jthread lookups([&] {
+    for (std::uint64_t step = 0; step < steps; ++step) {
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return permits > 0; });
+        --permits;
+      }
+      const Batch ids = batch(step);
+      auto found = worker.lookup(step, ids.features(), true);
+      const std::lock_guard lock(mutex);
+      ready.push(std::move(found));
+      changed.notify_all();
+    }
+  });
+  for (std::uint64_t step = 0; step < steps; ++step) {
+    std::shared_ptr<LookedUp> found;
+    {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return !ready.empty(); });
+      found = std::move(ready.front());
+      ready.pop();
+    }
+    if (step % 5 == 4) {
+      worker.discard(*found);
+    } else {
+      const std::vector<float> gradient(8 * 4, 0.01f);
+      const std::vector<const float*> gradients{gradient.data(), gradient.data()};
+      worker.update(*found, gradients, 1);
+    }
+    const std::lock_guard lock(mutex);
+    ++permits;
+    changed.notify_all();
+  }
+}
+
+std::uint64_t total(Worker& worker, const std::string& name) {
+  std::uint64_t sum = 0;
+  for (const StatsReply& reply : worker.stats()) {
+    for (const auto& [key, value] : reply.counters) sum += key == name ? value : 0;
+  }
+  return sum;
+}
+
+}  // namespace
+
+TEST(two_threads_and_two_trainers_at_once) {
+  for (const bool sync : {false, true}) {
+    const std::uint32_t staleness = sync ? 1 : 3;
+    const auto group = InProcessGroup::create(2);
+    std::vector<std::unique_ptr<Worker>> workers;
+    for (std::uint32_t t = 0; t < 2; ++t) {
+      workers.push_back(std::make_unique<Worker>(options(t, 2, staleness, sync), group->connect()));
+    }
+    workers[0]->configure();
+    {
+      std::vector<std::jthread> trainers;
+      for (const auto& worker : workers) trainers.emplace_back([&] { train(*worker, staleness, 50); });
+    }
+    CHECK(total(*workers[0], "requests.LOOKUP") == 2 * 2 * 50);
+    CHECK(total(*workers[0], "requests.UPDATE") == 2 * 2 * 40);
+    CHECK(total(*workers[0], "requests.DISCARD") == 2 * 2 * 10);
+    CHECK(total(*workers[0], "tables.t.updates_missing") == 0);
+    workers[0]->shutdown();
+    CHECK_THROWS(TransportError, workers[1]->stats());
+  }
+}
+
+TEST(a_worker_refuses_what_it_must_not_send) {
+  Worker worker(options(0, 1, 1, false), InProcessGroup::create(2)->connect());
+  CHECK_THROWS(ServerError, worker.lookup(0, batch(1).features(), true));  // not configured yet
+  worker.configure();
+  const Batch good = batch(1);
+  Batch wrong = good;
+  wrong.ids[0] = id(2, 1);
+  CHECK_THROWS(std::invalid_argument, worker.lookup(0, wrong.features(), true));
+  wrong = good;
+  wrong.offsets[1] = 100;
+  CHECK_THROWS(std::invalid_argument, worker.lookup(0, wrong.features(), true));
+  const auto evaluated = worker.lookup(0, good.features(), false);
+  CHECK(evaluated->missing_ids == evaluated->unique_ids);
+  const std::vector<float> gradient(8 * 4, 1.0f);
+  const std::vector<const float*> gradients{gradient.data(), gradient.data()};
+  CHECK_THROWS(std::invalid_argument, worker.update(*evaluated, gradients, 1));
+  const auto found = worker.lookup(0, good.features(), true);
+  CHECK_THROWS(ServerError, worker.lookup(1, good.features(), true));  // staleness 1
+  std::vector<float> infinite = gradient;
+  infinite[5] = std::numeric_limits<float>::infinity();
+  const std::vector<const float*> bad{gradient.data(), infinite.data()};
+  CHECK_THROWS(std::invalid_argument, worker.update(*found, bad, 1));
+  CHECK(total(worker, "requests.UPDATE") == 0);
+  worker.update(*found, gradients, 1);
+  CHECK_THROWS(std::invalid_argument, worker.update(*found, gradients, 1));
+  CHECK_THROWS(std::invalid_argument, worker.discard(*found));
+}
+
+}  // namespace persia

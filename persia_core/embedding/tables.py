@@ -1,0 +1,44 @@
+"""Embedding tables as the native worker wants them: plain dictionaries made from the configuration."""
+
+from typing import Any, TypedDict
+
+from persia_core.config.features import EmbeddingTable
+from persia_core.config.model import ModelConfig
+
+
+class TableSpec(TypedDict):
+    """One table. Every key must be there, and no other; values are checked by the worker (ValueError)."""
+
+    name: str
+    prefix: int  # the top prefix_bits of every id of the table
+    prefix_bits: int  # the same for all tables
+    dim: int
+    pooling: str  # "sum" or "mean"
+    optimizer: dict[str, Any]  # kind "sgd" or "adagrad", and that section's other keys
+    initializer: dict[str, Any]  # kind "uniform" (low, high) or "zeros"
+    expected_rows: int  # over all servers
+
+
+def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
+    """The dictionary of one table of a configuration."""
+    return TableSpec(
+        name=table.name,
+        prefix=table.prefix,
+        prefix_bits=prefix_bits,
+        dim=table.dim,
+        pooling=table.pooling,
+        optimizer=table.optimizer.model_dump(),
+        initializer=table.initializer.model_dump(),
+        expected_rows=table.expected_rows,
+    )
+
+
+def table_specs(config: ModelConfig) -> list[dict[str, object]]:
+    """All tables of `config`, in its order: the `tables` argument of EmbeddingWorker."""
+    return [dict(table_spec(table, config.dataset.prefix_bits)) for table in config.tables]
+
+
+def table_indices(config: ModelConfig) -> list[int]:
+    """The table of each id feature of `config`: the `features` argument of EmbeddingWorker."""
+    index = {table.name: i for i, table in enumerate(config.tables)}
+    return [index[feature.table] for feature in config.id_features]

@@ -1,0 +1,117 @@
+"""A rank that dies ends the job with its name, leaves nothing behind, and the next run works."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from persia_core.config import ModelConfig
+from persia_core.errors import DiskFull, PersiaError, RankFailed
+from persia_core.exit_codes import ExitCode
+from persia_core.launch.mpi import processes_of
+from tests.integration.test_oracle import every_kind
+from tests.integration.test_training import changed
+from tests.support.hashed import write_hashed_partition
+from tests.support.small_config import small_rows
+from tests.support.training import TrainingPlace
+
+pytestmark = pytest.mark.mpi
+
+DS = "2026-01-01"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingPlace:
+    return TrainingPlace(tmp_path, monkeypatch)
+
+
+def slow(seconds: float) -> ModelConfig:
+    model = {
+        "mode": "hybrid",
+        "model": "tests.support.models:Slow",
+        "model_args": {"seconds": seconds},
+    }
+    return changed(every_kind("sgd"), training=model, cluster={"servers": 1, "trainers": 2})
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def kill_when_training(job_id: str, log: Path, program: str) -> threading.Thread:
+    """Kill one process of the job whose command holds `program`, once training has begun."""
+
+    def wait_and_kill() -> None:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if log.exists() and "training:" in log.read_text():
+                for pid in processes_of(job_id):
+                    command = command_of(pid)
+                    if program in command and "mpiexec" not in command and "prterun" not in command:
+                        os.kill(pid, signal.SIGKILL)
+                        return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize(
+    ("program", "role"), [("persia-embedding-server", "embedding server 0"), ("persia_core.training.main", "trainer")]
+)
+def test_a_killed_rank_ends_the_job_with_its_name(place: TrainingPlace, program: str, role: str) -> None:
+    config = slow(seconds=0.2)
+    write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
+    run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
+    job_id = f"{config.name}-{DS}-run"
+    killer = kill_when_training(job_id, run_dir / "job.log", program)
+    with pytest.raises(RankFailed) as caught:
+        place.train(config, DS)
+    killer.join()
+    assert role in caught.value.what
+    assert "signal 9" in caught.value.what
+    assert not list(processes_of(job_id)), "a process of the job was left behind"
+    assert not (run_dir / "checkpoint" / "manifest.json").exists()
+
+    quick = changed(config, training={"model_args": {"seconds": 0.0}})
+    assert (place.train(quick, DS) / "checkpoint" / "manifest.json").exists()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB; needs the right to mount one."""
+    directory = tmp_path / "small"
+    directory.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(directory)]
+    if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("a small file system cannot be mounted here (needs root)")
+    yield directory
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def test_a_full_disk_during_save_is_named_and_the_next_run_works(
+    place: TrainingPlace, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = every_kind("adagrad")
+    tables = [{**table.model_dump(), "dim": 1024} for table in config.tables]
+    wide = changed(config).model_copy(update={"tables": [type(config.tables[0])(**table) for table in tables]})
+    write_hashed_partition(wide, place.store, DS, small_rows(2000))
+    usual = os.environ["PERSIA_HOME"]
+    monkeypatch.setenv("PERSIA_HOME", str(small_disk / "home"))
+    with pytest.raises(PersiaError, match="no space left") as caught:
+        place.train(wide, DS)
+    assert caught.value.exit_code == ExitCode.DISK_FULL == DiskFull.exit_code
+    assert not list(small_disk.rglob("checkpoint/manifest.json"))
+    assert not list(small_disk.rglob("embedding-*")), "a half-written part was left"
+    monkeypatch.setenv("PERSIA_HOME", usual)
+    assert (place.train(wide, DS) / "checkpoint" / "manifest.json").exists()

@@ -1,0 +1,271 @@
+"""The data suite: a good partition passes, and each kind of damage fails its own check with its reason."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from persia_core.errors import DataInvalid, DataRefused, PartitionEmpty, PartitionMissing
+from persia_core.handoff.layout import MANIFEST, data_docs_prefix, data_verdict, hashed_prefix
+from persia_core.handoff.local_store import LocalStore
+from persia_core.handoff.manifest import digest_of, part_of
+from persia_core.handoff.s3_store import S3Store
+from persia_core.validation.data_suite import validate_partition
+from persia_core.validation.sample import sample_frame, sample_partition
+from tests.support.hashed import hashed_table, write_hashed_partition, write_hashed_table
+from tests.support.small_config import small_config, small_rows
+
+DS = "1970-01-01"
+Change = Callable[[pa.Table], pa.Table]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERSIA_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def replaced(name: str, change: Callable[[list[Any]], list[Any]]) -> Change:
+    """A change of one column, given as Python values."""
+
+    def apply(table: pa.Table) -> pa.Table:
+        position = table.column_names.index(name)
+        field = table.schema.field(position)
+        return table.set_column(position, field, pa.array(change(table[name].to_pylist()), field.type))
+
+    return apply
+
+
+def first(value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [value, *values[1:]]
+
+
+def last(value: Any) -> Callable[[list[Any]], list[Any]]:
+    return lambda values: [*values[:-1], value]
+
+
+def test_a_good_partition_passes_and_its_docs_and_verdict_are_kept(s3_store: S3Store) -> None:
+    config = small_config()
+    manifest = write_hashed_partition(config, s3_store, DS, small_rows(500), rows_per_part=200)
+    verdict = validate_partition(config, s3_store, DS)
+    assert verdict.passed and verdict.reasons == []
+    assert (verdict.rows, verdict.sampled_rows, verdict.hashed_digest) == (500, 500, manifest.digest)
+    stored = json.loads(s3_store.get(data_verdict("clicks", DS)).data)
+    assert stored == verdict.model_dump(mode="json")
+    assert verdict.data_docs == data_docs_prefix("clicks", DS) + "index.html"
+    pages = {info.key.removeprefix(data_docs_prefix("clicks", DS)) for info in s3_store.list("data_docs/")}
+    index = s3_store.get(verdict.data_docs).data.decode()
+    linked = {page for page in pages if page.startswith("validations/") and page in index}
+    assert len(linked) == 2
+    validate_partition(config, s3_store, DS)
+    again = {info.key.removeprefix(data_docs_prefix("clicks", DS)) for info in s3_store.list("data_docs/")}
+    assert again == pages
+
+
+DAMAGE: list[tuple[str, Change, str]] = [
+    (
+        "label value",
+        replaced("label", first(2.0)),
+        "label is wrong in 1 of 60 sampled rows (2.0), expected 0 or 1",
+    ),
+    (
+        "label rate",
+        replaced("label", lambda values: [1.0] * len(values)),
+        "label rate 1, expected 0.001–0.999",
+    ),
+    (
+        "label present",
+        replaced("label", first(None)),
+        "label is null or NaN in 1 of 60 sampled rows, expected none to be null or NaN",
+    ),
+    (
+        "time not in the future",
+        replaced("time", last(86_400)),
+        "time is wrong in 1 of 60 sampled rows (86400), expected times before 1970-01-02 00:00 UTC",
+    ),
+    (
+        "time in order",
+        replaced("time", last(-1)),
+        "time is wrong in 1 of 60 sampled rows (-1), expected times that never go back",
+    ),
+    (
+        "item prefix",
+        replaced("item", first((3 << 56) | 5)),
+        "prefix of item is wrong in 1 of 60 sampled rows (3.0), expected 2, that of table item",
+    ),
+    (
+        "tags prefix",
+        replaced("tags", first([3 << 56, 9 << 56, 8 << 56])),
+        "prefix of tags is wrong in 1 of 60 sampled rows (9.0), expected 3, that of table tag",
+    ),
+    (
+        "hour prefix",
+        replaced("hour", first(200 << 48)),
+        "prefix of hour is wrong in 1 of 60 sampled rows (0.0), expected 200, that of table hour",
+    ),
+    (
+        "user present",
+        replaced("user", first(None)),
+        "user is null or NaN in 1 of 60 sampled rows, expected none to be null or NaN",
+    ),
+    (
+        "tags present",
+        replaced("tags", first(None)),
+        "tags is null or NaN in 1 of 60 sampled rows, expected none to be null or NaN",
+    ),
+    (
+        "price finite",
+        replaced("price", first(float("-inf"))),
+        "price is wrong in 1 of 60 sampled rows (-inf), expected finite numbers",
+    ),
+    (
+        "age present",
+        replaced("age", first(float("nan"))),
+        "age is null or NaN in 1 of 60 sampled rows, expected none to be null or NaN",
+    ),
+    (
+        "schema",
+        lambda table: table.drop_columns(["user"]),
+        "columns differ (missing: user), expected the columns label, time, price, user, item",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "change", "reason"), DAMAGE, ids=[case[0] for case in DAMAGE])
+def test_each_damage_fails_its_check(store: LocalStore, check: str, change: Change, reason: str) -> None:
+    config = small_config()
+    write_hashed_table(config, store, DS, change(hashed_table(config, small_rows(60))))
+    with pytest.raises(DataRefused) as caught:
+        validate_partition(config, store, DS)
+    assert reason in caught.value.what
+    stored = json.loads(store.get(data_verdict("clicks", DS)).data)
+    assert stored["passed"] is False
+    failed = {found["name"]: found["reason"] for found in stored["checks"] if not found["passed"]}
+    assert failed[check].startswith(reason)
+    assert set(failed) <= {check, *ALSO.get(check, ())}
+    assert any(info.key.endswith("index.html") for info in store.list(data_docs_prefix("clicks", DS)))
+
+
+# What one damage cannot help but break as well: a null or a NaN has no place in an order or a rate.
+ALSO = {
+    "label present": ("label rate",),
+    "label value": ("label rate",),
+    "schema": ("missing share of user",),
+}
+
+
+def test_too_few_rows_and_too_many_missing_values(store: LocalStore) -> None:
+    config = small_config(data_checks={"min_rows": 61, "label_rate": [0.9, 0.95], "max_missing_share": 0.2})
+    rows = small_rows(60)
+    rows["last"] = [None] * 30 + ["i1"] * 30
+    rows["user"] = [None] * 12 + ["u1"] * 48
+    rows["label"] = ["1"] * 15 + ["0"] * 45
+    write_hashed_partition(config, store, DS, rows)
+    with pytest.raises(DataRefused) as caught:
+        validate_partition(config, store, DS)
+    for reason in (
+        "60 rows, expected at least 61",
+        "label rate 0.25, expected 0.9–0.95",
+        "missing share of last 0.5, expected at most 0.2",
+    ):
+        assert reason in caught.value.what
+    assert "missing share of user" not in caught.value.what  # exactly 0.2
+
+
+def test_a_manifest_that_counts_other_rows_fails(store: LocalStore) -> None:
+    config = small_config()
+    manifest = write_hashed_partition(config, store, DS, small_rows(60))
+    parts = [part.model_copy(update={"rows": 59}) for part in manifest.parts]
+    changed = manifest.model_copy(update={"parts": parts, "details": {**manifest.details, "rows_kept": 61}})
+    store.put(hashed_prefix("clicks", DS) + MANIFEST, changed.to_bytes())
+    with pytest.raises(DataRefused) as caught:
+        validate_partition(config, store, DS)
+    assert "rows of the parts in the manifest: 59, expected the 60 that the files hold" in caught.value.what
+    assert "rows kept by hashing: 61, expected the 60 that the files hold" in caught.value.what
+
+
+def test_a_manifest_without_statistics_fails(store: LocalStore) -> None:
+    config = small_config()
+    manifest = write_hashed_partition(config, store, DS, small_rows(60))
+    changed = manifest.model_copy(update={"details": {}})
+    store.put(hashed_prefix("clicks", DS) + MANIFEST, changed.to_bytes())
+    with pytest.raises(DataRefused, match="label rate unknown"):
+        validate_partition(config, store, DS)
+
+
+def test_partitions_of_several_days_may_reach_to_their_end(store: LocalStore) -> None:
+    config = small_config(data_checks={"partition_days": 7})
+    rows = small_rows(20, first_second=6 * 86_400)
+    write_hashed_partition(config, store, DS, rows)
+    assert validate_partition(config, store, DS).passed
+    with pytest.raises(DataRefused, match="times before 1970-01-02"):
+        validate_partition(small_config(), store, DS)
+
+
+def test_what_cannot_be_checked_has_its_own_error(store: LocalStore, tmp_path: Path) -> None:
+    config = small_config()
+    with pytest.raises(PartitionMissing):
+        validate_partition(config, store, DS)
+    manifest = write_hashed_table(config, store, DS, hashed_table(config, small_rows(3)).slice(0, 0))
+    with pytest.raises(PartitionEmpty):
+        validate_partition(config, store, DS)
+    path = tmp_path / "part-00000.parquet"
+    path.write_text("label,time\n")
+    store.upload(path, hashed_prefix("clicks", DS) + path.name)
+    parts = [part_of(tmp_path, path, 1)]
+    changed = manifest.model_copy(update={"parts": parts, "digest": digest_of(parts)})
+    store.put(hashed_prefix("clicks", DS) + MANIFEST, changed.to_bytes())
+    with pytest.raises(DataInvalid, match="is not Parquet"):
+        validate_partition(config, store, DS)
+
+
+def test_a_sample_is_bounded_spread_and_holds_the_last_row(tmp_path: Path) -> None:
+    config = small_config()
+    table = hashed_table(config, small_rows(1000))
+    store = LocalStore(tmp_path / "store")
+    manifest = write_hashed_table(config, store, DS, table, rows_per_part=300, rows_per_group=10)
+    sample = sample_partition(config, tmp_path / "store" / hashed_prefix("clicks", DS), manifest, limit=100)
+    assert sample.rows is not None and sample.rows_in_files == 1000
+    assert 90 <= sample.rows.num_rows <= 100
+    times: list[Any] = sample.rows["time"].to_pylist()
+    assert times == sorted(times) and times[-1] == table["time"][-1].as_py()
+    quarters = pd.cut(pd.Series(times), 4, labels=False).value_counts()
+    assert (quarters > 15).all()
+
+
+def test_the_frame_has_the_first_wrong_prefix_of_every_row() -> None:
+    config = small_config()
+    table = hashed_table(config, small_rows(300))
+    rng = np.random.default_rng(0)
+    bags = [
+        [int(prefix) << 56 | 1 for prefix in rng.choice([3, 3, 3, 4, 5], rng.integers(0, 5))]
+        for _ in range(300)
+    ]
+    frame = sample_frame(config, replaced("tags", lambda _: list(bags))(table))
+    for bag, prefix, count in zip(bags, frame["tags.prefix"], frame["tags"], strict=True):
+        found = [id_ >> 56 for id_ in bag]
+        wrong = [value for value in found if value != 3]
+        assert count == len(bag)
+        assert (np.isnan(prefix) and not bag) or prefix == (wrong or found)[0]
+    lasts = table["last"].to_pylist()
+    assert frame["last.prefix"].isna().tolist() == [value is None for value in lasts]
+
+
+def test_the_sample_reads_what_parquet_holds(tmp_path: Path) -> None:
+    config = small_config()
+    store = LocalStore(tmp_path / "store")
+    manifest = write_hashed_partition(config, store, DS, small_rows(50), rows_per_part=20)
+    directory = tmp_path / "store" / hashed_prefix("clicks", DS)
+    sample = sample_partition(config, directory, manifest)
+    expected = pa.concat_tables([pq.read_table(directory / part.path) for part in manifest.parts])
+    assert sample.rows is not None and sample.rows.to_pylist() == expected.to_pylist()

@@ -1,0 +1,105 @@
+"""Mode sync, one trainer, a seed: training equals plain PyTorch to float32 rounding."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from persia_core.config import ModelConfig, parse_config
+from persia_core.data.adult import CATEGORICAL, NUMERIC, read_adult
+from tests.support.hashed import Rows, hashed_table, write_hashed_partition
+from tests.support.plain import PlainModel, largest_relative_difference, saved_rows
+from tests.support.small_config import small_config, small_rows
+from tests.support.training import SHARED_DATA, TrainingPlace, shipped_config
+
+pytestmark = pytest.mark.mpi
+
+DS = "2026-01-01"
+STEPS = 200
+TOLERANCE = 1e-5
+
+
+def adult_rows(count: int) -> Rows:
+    frame = read_adult(SHARED_DATA / "adult" / "adult.data").head(count)
+    rows: Rows = {name: frame[name].tolist() for name in (*CATEGORICAL, *NUMERIC)}
+    rows["label"] = frame["label"].tolist()
+    return rows
+
+
+def real_or_synthetic(steps: int) -> tuple[ModelConfig, Rows]:
+    """Adult where its files lie beside the checkout, else made-up rows with every kind of feature."""
+    training = {"mode": "sync", "staleness": 1, "global_batch_size": 128}
+    if (SHARED_DATA / "adult" / "adult.data").exists():
+        config = shipped_config("adult_dnn", training=training, cluster={"servers": 2})
+        return settled(config), adult_rows(128 * steps)
+    return every_kind("adagrad"), small_rows(64 * steps)
+
+
+def settled(config: ModelConfig) -> ModelConfig:
+    """The configuration with Adagrad accumulators that begin at 0.1.
+
+    From 0 the first step of an element is learning_rate * sign(gradient): where a gradient all but cancels,
+    its last bit decides the sign, and plain PyTorch in float32 is as far from float64 as from us.
+    """
+    document = config.model_dump()
+    for table in document["tables"]:
+        table["optimizer"]["initial_accumulator"] = 0.1
+    return parse_config(document, "settled")
+
+
+def every_kind(optimizer: str, pooling: str = "mean") -> ModelConfig:
+    """All kinds of features, a table shared by two of them, missing ids and empty bags."""
+    base = small_config()
+    settings = {"kind": optimizer, "learning_rate": 0.05}
+    if optimizer == "adagrad":
+        settings["initial_accumulator"] = 0.1
+    tables = [
+        {**table.model_dump(), "pooling": pooling, "optimizer": settings, "initializer": {"low": -0.1, "high": 0.1}}
+        for table in base.tables
+    ]
+    training = {
+        "mode": "sync",
+        "staleness": 1,
+        "global_batch_size": 64,
+        "model": "persia_core.models.dnn:DNN",
+        "dense_optimizer": {"name": "SGD", "args": {"lr": 0.1}},
+    }
+    return small_config(tables=tables, training=training, cluster={"servers": 2, "trainers": 1})
+
+
+def check_equal(config: ModelConfig, rows: Rows, place: TrainingPlace, steps: int) -> None:
+    write_hashed_partition(config, place.store, DS, rows)
+    checkpoint = place.train(config, DS) / "checkpoint"
+
+    batch = config.training.global_batch_size
+    plain = PlainModel(config, hashed_table(config, rows))
+    before = {name: tensor.clone() for name, tensor in plain.dense.state_dict().items()}
+    for step in range(steps):
+        plain.step(range(step * batch, min((step + 1) * batch, len(rows["label"]))))
+
+    dense = load_file(checkpoint / "dense.safetensors")
+    assert dense.keys() == plain.dense.state_dict().keys()
+    for name, tensor in plain.dense.state_dict().items():
+        assert not np.array_equal(tensor.numpy(), before[name].numpy()), f"{name} was not trained at all"
+        assert largest_relative_difference(dense[name], tensor.numpy()) <= TOLERANCE, name
+    for table in config.tables:
+        found, expected = saved_rows(checkpoint, table.name), plain.rows_of(table.name)
+        assert found.keys() == expected.keys()
+        stacked = np.stack([found[id_] for id_ in expected])
+        assert largest_relative_difference(stacked, np.stack(list(expected.values()))) <= TOLERANCE, table.name
+
+
+def test_sync_training_equals_plain_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, rows = real_or_synthetic(STEPS)
+    check_equal(config, rows, TrainingPlace(tmp_path, monkeypatch), STEPS)
+
+
+@pytest.mark.parametrize(("optimizer", "pooling"), [("sgd", "sum"), ("adagrad", "mean")])
+def test_every_kind_of_feature_equals_plain_pytorch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, pooling: str
+) -> None:
+    config = every_kind(optimizer, pooling)
+    steps = 30
+    rows = small_rows(64 * steps - 17, seed=5)  # the last batch is a short one
+    check_equal(config, rows, TrainingPlace(tmp_path, monkeypatch), steps)

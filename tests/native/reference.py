@@ -1,0 +1,133 @@
+"""The oracle: embedding tables as a dict of rows, with the optimizers and the initializer in NumPy."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+PREFIX_BITS = 8
+_MASK = (1 << 64) - 1
+
+Bags = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.float32]]  # ids, offsets, gradients
+
+
+def make_table(name: str, prefix: int, dim: int, **changes: Any) -> dict[str, object]:
+    """A table specification with Adagrad and small uniform rows; `changes` replace keys."""
+    return {
+        "name": name,
+        "prefix": prefix,
+        "prefix_bits": PREFIX_BITS,
+        "dim": dim,
+        "pooling": "sum",
+        "optimizer": {"kind": "adagrad", "learning_rate": 0.1, "initial_accumulator": 0.0, "epsilon": 1e-10},
+        "initializer": {"kind": "uniform", "low": -0.5, "high": 0.25},
+        "expected_rows": 100,
+    } | changes
+
+
+def id_of(table: dict[str, Any], value: int) -> int:
+    """Some id of the table: small values make small ids, so that ids collide and repeat."""
+    return (table["prefix"] << (64 - PREFIX_BITS)) | value
+
+
+def batch_of(
+    tables: list[dict[str, object]], values: list[NDArray[np.int64]]
+) -> tuple[list[NDArray[np.uint64]], list[NDArray[np.int64]]]:
+    """Bags of one id each: one feature per table."""
+    ids = [
+        np.array([id_of(table, int(v)) for v in each], dtype=np.uint64)
+        for table, each in zip(tables, values, strict=True)
+    ]
+    rows = max(len(each) for each in values)
+    offsets = [np.minimum(np.arange(rows + 1), len(each)).astype(np.int64) for each in values]
+    return ids, offsets
+
+
+def mix64(z: int) -> int:
+    """The finaliser of SplitMix64, in plain integers."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
+    return z ^ (z >> 31)
+
+
+def _mix64_array(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def initial_row(table: dict[str, Any], seed: int, id: int) -> NDArray[np.float32]:
+    """The row of `id` before any update, as docs/formats/wire.md says."""
+    initializer = table["initializer"]
+    if initializer["kind"] == "zeros":
+        return np.zeros(table["dim"], np.float32)
+    low, high = initializer["low"], initializer["high"]
+    start = mix64(id ^ mix64(seed))
+    counters = np.uint64(start) + np.arange(1, table["dim"] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    fractions = (_mix64_array(counters) >> np.uint64(40)).astype(np.float64) / 2**24
+    row = (low + (high - low) * fractions).astype(np.float32)
+    below = np.nextafter(np.float32(high), np.float32(low))
+    return np.where(row < np.float32(high), row, below).astype(np.float32)
+
+
+class ReferenceTable:
+    """One embedding table, whole."""
+
+    def __init__(self, table: dict[str, Any], seed: int) -> None:
+        self.table = table
+        self.name: str = table["name"]
+        self.dim: int = table["dim"]
+        self.seed = seed
+        self.rows: dict[int, NDArray[np.float32]] = {}
+        self.state: dict[int, NDArray[np.float32]] = {}
+
+    def touch(self, ids: NDArray[np.uint64]) -> None:
+        """Create the rows that are not there yet."""
+        for id in map(int, ids):
+            if id not in self.rows:
+                self.rows[id] = initial_row(self.table, self.seed, id)
+                if self.table["optimizer"]["kind"] == "adagrad":
+                    start = self.table["optimizer"]["initial_accumulator"]
+                    self.state[id] = np.full(self.dim, start, np.float32)
+
+    def pool(self, ids: NDArray[np.uint64], offsets: NDArray[np.int64], create: bool) -> NDArray[np.float32]:
+        """[rows, dim]; ids without a row count as zeros."""
+        if create:
+            self.touch(ids)
+        zero = np.zeros(self.dim, np.float32)
+        pooled = np.zeros((len(offsets) - 1, self.dim), np.float32)
+        for r in range(len(offsets) - 1):
+            bag = [int(i) for i in ids[offsets[r] : offsets[r + 1]]]
+            for id in bag:
+                pooled[r] += self.rows.get(id, zero)
+            if self.table["pooling"] == "mean" and bag:
+                pooled[r] *= np.float32(1) / np.float32(len(bag))
+        return pooled
+
+    def update(self, features: list[Bags], scale: float) -> None:
+        """One optimizer step per id, from the gradients of all features of the table."""
+        sums: dict[int, NDArray[np.float32]] = {}
+        for ids, offsets, gradients in features:
+            for r in range(len(offsets) - 1):
+                bag = [int(i) for i in ids[offsets[r] : offsets[r + 1]]]
+                share = np.float32(scale)
+                if self.table["pooling"] == "mean" and bag:
+                    share = np.float32(share / np.float32(len(bag)))
+                for id in bag:
+                    sums.setdefault(id, np.zeros(self.dim, np.float32))
+                    sums[id] += share * gradients[r]
+        self.step(sums)
+
+    def step(self, sums: dict[int, NDArray[np.float32]]) -> None:
+        """One optimizer step for each id of `sums`; ids without a row are passed over."""
+        optimizer = self.table["optimizer"]
+        rate = np.float32(optimizer["learning_rate"])
+        for id, gradient in sums.items():
+            if id not in self.rows:
+                continue
+            if optimizer["kind"] == "sgd":
+                self.rows[id] = self.rows[id] - rate * gradient
+            else:
+                self.state[id] = self.state[id] + gradient * gradient
+                denominator = np.sqrt(self.state[id]) + np.float32(optimizer["epsilon"])
+                self.rows[id] = self.rows[id] - rate * gradient / denominator

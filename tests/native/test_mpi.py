@@ -1,0 +1,92 @@
+"""Servers and trainers as ranks of a real MPI job."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from persia_core.embedding.server import server_program
+
+pytestmark = pytest.mark.mpi
+
+MPIEXEC = Path(sys.executable).parent / "mpiexec"
+ENVIRONMENT = os.environ | {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+    "PRTE_MCA_hwloc_default_binding_policy": "none",
+    "PYTHONPATH": str(Path(__file__).parent),
+}
+
+
+def run_job(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MPIEXEC, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
+def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -> None:
+    script = str(Path(__file__).parent / "mpi_job.py")
+    job = run_job(
+        "-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path)
+    )
+    assert job.returncode == 0, job.stderr
+    saved = json.loads((tmp_path / "saved.json").read_text())
+    parts = [load_file(tmp_path / entry["name"]) for entry in saved["saved"]]
+    for name in ("small", "wide"):
+        found: dict[int, np.ndarray] = {}
+        for part in parts:
+            found |= dict(zip(map(int, part[f"{name}.ids"]), part[f"{name}.weights"], strict=True))
+        expected: dict[int, np.ndarray] = {}
+        for trainer in range(2):
+            rows = np.load(tmp_path / f"{name}-{trainer}.npz")
+            expected |= dict(zip(map(int, rows["ids"]), rows["weights"], strict=True))
+        assert found.keys() == expected.keys()
+        for id, weights in expected.items():
+            np.testing.assert_allclose(found[id], weights, rtol=1e-6, atol=1e-7)
+    for stats in saved["stats"]:
+        assert stats["errors"] == {}
+        assert stats["requests"]["LOOKUP"] == stats["requests"]["UPDATE"] == 10
+        assert stats["staleness"] == {"max": 1, "histogram": {"1": 10}}
+
+
+def test_help_and_version_need_no_mpi() -> None:
+    for flag in ("--help", "--version"):
+        result = subprocess.run([server_program(), flag], capture_output=True, text=True, timeout=20, check=False)
+        assert result.returncode == 0
+        assert "persia-embedding-server" in result.stdout
+    result = subprocess.run([server_program(), "--nonsense"], capture_output=True, text=True, timeout=20, check=False)
+    assert result.returncode == 2
+    assert "--nonsense" in result.stderr
+
+
+def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
+    script = tmp_path / "trainer.py"
+    script.write_text(
+        "import os, signal\n"
+        "from mpi4py import MPI\n"
+        "from persia_core import _native\n"
+        "from reference import make_table\n"
+        "pid = MPI.COMM_WORLD.recv(source=1)\n" if False else
+        "from mpi4py import MPI\n"
+        "from persia_core import _native\n"
+        "from reference import make_table\n"
+        "worker = _native.EmbeddingWorker(transport='mpi', servers=1, tables=[make_table('t', 1, 4)],\n"
+        "    features=[0], trainer=0, trainers=1, staleness=1, sync=False, seed=1, timeout_s=1.0)\n"
+        "try:\n"
+        "    worker.configure()\n"
+        "except _native.TransportError as error:\n"
+        "    print(error, flush=True)\n"
+        "    MPI.COMM_WORLD.Abort(31)\n"
+    )
+    # A Python rank that never answers stands for a server that hangs.
+    silent = "import time; from mpi4py import MPI; time.sleep(120)"
+    job = run_job("-n", "1", sys.executable, "-c", silent, ":", "-n", "1", sys.executable, str(script))
+    assert job.returncode == 31
+    assert "server rank 0: CONFIGURE: no answer within 1" in job.stdout

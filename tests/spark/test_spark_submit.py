@@ -1,0 +1,62 @@
+"""The job as a program of its own: no Airflow, no store, started by spark-submit."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from persia_core.exit_codes import ExitCode
+from tests.spark.oracle import COLUMNS, DOCUMENT, hashed_row
+from tests.spark.support import DS, as_rows, csv_bytes, random_rows
+
+pytestmark = pytest.mark.spark
+
+ROOT = Path(__file__).parents[2]
+
+
+def _submit(tmp_path: Path, raw: Path) -> subprocess.CompletedProcess[str]:
+    config = tmp_path / "model.yaml"
+    config.write_text(yaml.safe_dump(DOCUMENT))
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "PYSPARK_PYTHON": sys.executable,
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
+    command = [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]"]
+    command += ["--conf", "spark.ui.enabled=false", "--conf", "spark.log.level=WARN"]
+    command += ["--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
+    command += [ROOT / "spark_jobs" / "hash_features.py", "--config", config, "--ds", DS]
+    command += ["--input", raw, "--output", tmp_path / "out"]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_it_writes_the_hashed_rows_and_a_report(tmp_path: Path) -> None:
+    rows = [row for row in random_rows(100, seed=21) if not row["price"]]  # leaves out log1p's last bit
+    raw = tmp_path / "a.csv"
+    raw.write_bytes(csv_bytes(rows) + b"too,few\n")
+    run = _submit(tmp_path, raw)
+    assert run.returncode == 0, run.stderr[-3000:]
+    table = pq.read_table(sorted((tmp_path / "out").glob("part-*.parquet")))
+    assert Counter(as_rows(table)) == Counter(hashed_row(row) for row in rows)
+    report = json.loads((tmp_path / "out" / "_report.json").read_text())
+    assert report["ds"] == DS
+    assert (report["rows_in"], report["rows_kept"]) == (len(rows) + 1, len(rows))
+    assert report["rejected"] == {"malformed row": 1}
+    assert report["missing"]["price"] == len(rows)
+
+
+def test_an_error_ends_with_its_exit_code(tmp_path: Path) -> None:
+    raw = tmp_path / "a.csv"
+    raw.write_bytes(csv_bytes(random_rows(5, seed=22), [name for name in COLUMNS if name != "city"]))
+    run = _submit(tmp_path, raw)
+    assert run.returncode == ExitCode.DATA_INVALID
+    assert f"error: {raw} has no column 'city'" in run.stderr
+    assert "what to do:" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,47 @@
+"""Dense networks that misbehave on purpose; the trainers of a test job import them by path."""
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from persia_core.models.dnn import DNN
+
+
+class NanOnMarkedBatch(DNN):
+    """NaN logits for a batch in which any dense value exceeds `marker`."""
+
+    def __init__(self, dense_dim: int, embedding_dims: dict[str, int], *, marker: float) -> None:
+        super().__init__(dense_dim, embedding_dims, hidden=(8,))
+        self.marker = marker
+
+    def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
+        logits: Tensor = super().forward(dense, embeddings)
+        if self.training and bool((dense > self.marker).any()):
+            return logits * float("nan")
+        return logits
+
+
+class Slow(DNN):
+    """Takes its time, so that there is a job to interfere with."""
+
+    def __init__(self, dense_dim: int, embedding_dims: dict[str, int], *, seconds: float) -> None:
+        super().__init__(dense_dim, embedding_dims, hidden=(8,))
+        self.seconds = seconds
+
+    def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
+        if self.training:
+            time.sleep(self.seconds)
+        logits: Tensor = super().forward(dense, embeddings)
+        return logits
+
+
+class BlindToEmbeddings(nn.Module):
+    """Uses the dense features only: no embedding gets a gradient."""
+
+    def __init__(self, dense_dim: int, embedding_dims: dict[str, int]) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dense_dim, 1)
+
+    def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
+        return torch.squeeze(self.linear(dense), 1)
