@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 
-compiler = os.environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
+compiler = os.environ.get("CXX") or next(
+    (name for name in ("c++", "g++", "clang++") if shutil.which(name)), None
+)
 if compiler is None or shutil.which(compiler.split()[0]) is None:
     sys.exit(
         "error: no C++ compiler was found\n"

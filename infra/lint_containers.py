@@ -17,7 +17,7 @@ from string import Template
 from typing import Any
 
 import yaml
-from dockerfile_parse import DockerfileParser
+from dockerfile_parse import DockerfileParser  # type: ignore[import-untyped]  # ships no types
 
 DOCKER = Path("infra/docker")
 LOOPBACK = "127.0.0.1:"

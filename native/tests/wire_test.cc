@@ -169,6 +169,8 @@ TEST(sync_takes_one_step_for_all_trainers) {
     const Bytes payload = UpdateRequest{0, {{0, 1, {id(1, 5)}, {gradient}}}}.encode();
     return bench.post(MessageType::kUpdate, payload, trainer);
   };
+  // One trainer's bad gradient is its own affair: it is refused at once, not when all have sent theirs.
+  CHECK(Bench::outcome(update(0, std::numeric_limits<float>::quiet_NaN()).at(0).frame) == "NOT_FINITE");
   CHECK(update(1, 3).empty());
   CHECK(Bench::outcome(update(1, 3).at(0).frame) == "REPLAYED");
   CHECK(bench.rows(0, {id(1, 5)})[0] == before);

@@ -25,7 +25,7 @@ import psutil
 from persia_core.exit_codes import ExitCode
 
 GRACE_S = 10.0  # for the command to end by itself after SIGTERM
-LEFTOVER_GRACE_S = 2.0  # for processes that outlived the command
+LEFTOVER_GRACE_S = 3.0  # for processes that outlive the command: to end by themselves, then after SIGTERM
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -54,8 +54,8 @@ def main(command: list[str]) -> int:
             os.killpg(child.pid, signal.SIGTERM)
         _end_descendants(child, GRACE_S)
         return ExitCode.TERMINATED
-    leftovers = _descendants(child)
-    if leftovers:
+    _wait_for_descendants(child, LEFTOVER_GRACE_S)  # a Java machine may need a moment after its client
+    if leftovers := _descendants(child):
         names = ", ".join(sorted({f"{name} ({pid})" for pid, name in leftovers}))
         sys.stderr.write(f"guard: the command ended and left processes behind; ending them: {names}\n")
         for pid, _ in leftovers:
@@ -101,10 +101,14 @@ def _descendants(child: "subprocess.Popen[bytes]") -> list[tuple[int, str]]:
     return found
 
 
-def _end_descendants(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
-    deadline = time.monotonic() + grace_s
+def _wait_for_descendants(child: "subprocess.Popen[bytes]", limit_s: float) -> None:
+    deadline = time.monotonic() + limit_s
     while _descendants(child) and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _end_descendants(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
+    _wait_for_descendants(child, grace_s)
     while leftovers := _descendants(child):
         for pid, _ in leftovers:
             _signal(pid, signal.SIGKILL)

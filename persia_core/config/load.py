@@ -81,6 +81,8 @@ def _lines(error: ValidationError) -> list[str]:
             lines.append(f"unknown key {place!r}{hint}")
         elif item["type"] == "missing":
             lines.append(f"key {place!r} is missing")
+        elif item["type"] == "union_tag_not_found":
+            lines.append(f"key '{place}.kind' is missing")
         else:
             message = item["msg"].removeprefix("Value error, ")
             given = "" if item["type"] == "value_error" else f" (given: {item['input']!r})"

@@ -10,6 +10,8 @@ from persia_core.config.base import Section
 from persia_core.config.features import DenseFeature, EmbeddingTable, Feature, IdFeature, Name
 from persia_core.handoff.layout import check_name
 
+RESERVED_COLUMNS = ("label", "time", "prediction")
+
 
 class Dataset(Section):
     """Raw partitions: where the label is, when a sample happened, how values become ids."""
@@ -118,32 +120,43 @@ class ModelConfig(Section):
         return check_name("model", name)
 
     @model_validator(mode="after")
-    def _consistent(self) -> "ModelConfig":
-        names = [feature.name for feature in self.features]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"feature {name} is declared twice")
-        tables = [table.name for table in self.tables]
-        for name in tables:
-            if tables.count(name) > 1:
-                raise ValueError(f"table {name} is declared twice")
-        prefixes: dict[int, str] = {}
-        for table in self.tables:
-            if table.prefix >= 1 << self.dataset.prefix_bits:
+    def _names(self) -> "ModelConfig":
+        for kind, names in (
+            ("feature", [feature.name for feature in self.features]),
+            ("table", [table.name for table in self.tables]),
+        ):
+            for name in names:
+                if names.count(name) > 1:
+                    raise ValueError(f"{kind} {name} is declared twice")
+        for feature in self.features:
+            if feature.name in RESERVED_COLUMNS:
                 raise ValueError(
-                    f"table {table.name}: prefix {table.prefix} does not fit in {self.dataset.prefix_bits} bits"
+                    f"a feature cannot be called {feature.name}: hashed partitions use that name"
                 )
-            if table.prefix in prefixes:
-                raise ValueError(f"tables {prefixes[table.prefix]} and {table.name} have the same prefix")
-            prefixes[table.prefix] = table.name
+        return self
+
+    @model_validator(mode="after")
+    def _prefixes(self) -> "ModelConfig":
+        bits = self.dataset.prefix_bits
+        used: dict[int, str] = {}
+        for table in self.tables:
+            if table.prefix >= 1 << bits:
+                raise ValueError(f"table {table.name}: prefix {table.prefix} does not fit in {bits} bits")
+            if table.prefix in used:
+                raise ValueError(f"tables {used[table.prefix]} and {table.name} have the same prefix")
+            used[table.prefix] = table.name
+        return self
+
+    @model_validator(mode="after")
+    def _references(self) -> "ModelConfig":
+        tables = {table.name for table in self.tables}
         for feature in self.id_features:
             if feature.table not in tables:
                 raise ValueError(f"feature {feature.name}: no table is called {feature.table}")
             if feature.kind == "timestamp" and self.dataset.time_column is None:
                 raise ValueError(f"feature {feature.name} needs dataset.time_column")
-        for table in self.tables:
-            if all(feature.table != table.name for feature in self.id_features):
-                raise ValueError(f"table {table.name} is used by no feature")
+        for name in tables - {feature.table for feature in self.id_features}:
+            raise ValueError(f"table {name} is used by no feature")
         return self
 
     @property

@@ -25,7 +25,7 @@ def write_parts(
     that the files of two attempts never mix. Every row passes through `statistics`.
     """
     schema = pa.schema(list(hashed_columns(config).items()))
-    parts = []
+    parts: list[Part] = []
     groups = _row_groups(sources, schema)
     group = next(groups, None)
     while group is not None:

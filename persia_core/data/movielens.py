@@ -12,6 +12,7 @@ import csv
 import io
 import itertools
 import logging
+import re
 import subprocess
 import sys
 import tempfile
@@ -86,8 +87,8 @@ def movielens_partitions(source: Path) -> Iterator[tuple[str, list[Row]]]:
     """(ds, rows) of each partition in order; a row is its values as text, in order of COLUMNS.
 
     Rows are in order of (timestamp, user, item). `label` is 1 for a rating of 4 or better;
-    `release_year` may be empty; `genres` are separated by spaces. Every rating is in exactly one
-    partition. Raises DataInvalid when a file does not hold what it should.
+    `release_year` is empty where the source has no number (two films); `genres` are separated by spaces.
+    Every rating is in exactly one partition. Raises DataInvalid when a file does not hold what it should.
     """
     rows = sorted(_joined(source), key=lambda row: (int(row[7]), int(row[0]), int(row[1])))
     if len(rows) != ROWS:
@@ -180,7 +181,8 @@ def _joined(source: Path) -> Iterator[Row]:
         for user, *rest in _typed(source / "ml-100k.user", ("user_id", "age", "gender", "occupation"))
     }
     films = {
-        item: rest for item, *rest in _typed(source / "ml-100k.item", ("item_id", "release_year", "class"))
+        item: (year if re.fullmatch(r"\d{4}", year) else "", genres)
+        for item, year, genres in _typed(source / "ml-100k.item", ("item_id", "release_year", "class"))
     }
     ratings = _typed(source / "ml-100k.inter", ("user_id", "item_id", "rating", "timestamp"))
     for user, item, rating, timestamp in ratings:

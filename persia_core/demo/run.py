@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from persia_core.config import ModelConfig, load_config
 from persia_core.config.home import persia_home
@@ -93,16 +92,17 @@ def _train_all(data: DemoData, platform: Platform, begun: float) -> list[Day]:
 
 
 def _line(config: ModelConfig, store: ObjectStore, ds: str, version: str, baseline: float | None) -> Day:
-    """A line of the table, from what serving teams get: the version's manifest and the champion pointer."""
+    """A line of the table, from what is stored: two manifests and the champion pointer."""
     from persia_core.handoff.pointer import CHAMPION, read_pointer
 
-    key = layout.version_prefix(config.name, version) + layout.MANIFEST
-    metrics: dict[str, Any] = Manifest.from_bytes(store.get(key).data, store.uri(key)).metrics
+    hashed = _manifest(store, layout.hashed_prefix(config.dataset.name, ds)).details
+    metrics = _manifest(store, layout.version_prefix(config.name, version)).metrics
     before = metrics.get("before") or {}
     pointer = read_pointer(store, config.name, CHAMPION)
     return Day(
         ds=ds,
-        rows_in=metrics["rows_in"],
+        rows_in=hashed["rows_in"],
+        rows_rejected=sum(hashed["rejected"].values()),
         rows_trained=metrics["rows_trained"],
         rows_skipped=sum(metrics["rows_skipped"].values()),
         auc=before.get("auc"),
@@ -116,6 +116,11 @@ def _line(config: ModelConfig, store: ObjectStore, ds: str, version: str, baseli
     )
 
 
+def _manifest(store: ObjectStore, prefix: str) -> Manifest:
+    key = prefix + layout.MANIFEST
+    return Manifest.from_bytes(store.get(key).data, store.uri(key))
+
+
 def _with_stopped(config: ModelConfig, store: ObjectStore, bootstrap: str, line: Day) -> Day:
     from persia_core.handoff.evaluate import evaluate_version
 
@@ -123,7 +128,7 @@ def _with_stopped(config: ModelConfig, store: ObjectStore, bootstrap: str, line:
 
 
 def _say_where(config: ModelConfig, store: ObjectStore, platform: Platform, last: Day) -> None:
-    """Copy what there is to look at to local disk, since the endpoint's content goes with it; say where."""
+    """Say where to look. Data Docs and report are copied to local disk: the endpoint forgets them."""
     here = persia_home() / "demo" / "out"
     shutil.rmtree(here, ignore_errors=True)
     docs = layout.data_docs_prefix(config.dataset.name, last.ds)
@@ -135,18 +140,25 @@ def _say_where(config: ModelConfig, store: ObjectStore, platform: Platform, last
     index = min((k for k in keys if k.endswith("index.html")), key=len, default=docs)
     _say("To look at it:")
     _say(f"  Airflow    {platform.airflow_url}/dags/{DAG_ID}   (while the platform is up)")
-    _say(f"  Data Docs  {here / index}")
-    _say(f"  report     {here / version}report.html")
+    _say(f"  Data Docs  {(here / index).as_uri()}")
+    _say(f"  report     {(here / version / 'report.html').as_uri()}")
     _say(f"  champion   {store.uri(version)}")
 
 
 def _forget_earlier_demo(config: ModelConfig, store: ObjectStore) -> None:
-    """Start from nothing on a platform that saw a demo already: its champion is ahead of the bootstrap."""
-    prefixes = (f"models/{config.name}/", layout.checkpoints_root(config.name))
+    """Start from nothing on a platform that saw a demo already.
+
+    Its champion is ahead of the bootstrap, and the configuration may have changed since it hashed the days.
+    """
+    prefixes = (
+        f"models/{config.name}/",
+        layout.checkpoints_root(config.name),
+        layout.hashed_root(config.dataset.name),
+    )
     keys = [item.key for prefix in prefixes for item in store.list(prefix)]
     if keys:
-        _say(f"  removing the {len(keys)} objects of an earlier demo's models and checkpoints")
-        for key in keys:
+        _say(f"  removing what an earlier demo left in the local endpoint: {len(keys)} objects")
+        for key in sorted(keys, key=lambda key: not key.endswith(layout.MANIFEST)):  # never half a prefix
             store.delete(key)
 
 

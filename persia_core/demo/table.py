@@ -6,10 +6,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Day:
-    """One line: counts of samples, metrics on the day *before* training on it (None on a cold start)."""
+    """One line: counts of samples, metrics on the day *before* training on it (None on a cold start).
+
+    rows_in are those of the raw partition: rejected when it was hashed, skipped in training, or trained on.
+    """
 
     ds: str
     rows_in: int
+    rows_rejected: int
     rows_trained: int
     rows_skipped: int
     auc: float | None
@@ -25,6 +29,7 @@ class Day:
 COLUMNS = (
     "day",
     "rows in",
+    "rejected",
     "trained",
     "skipped",
     "AUC",
@@ -54,9 +59,15 @@ def render(days: Sequence[Day]) -> str:
 
 
 def shortcomings(days: Sequence[Day]) -> list[str]:
-    """What does not hold: AUC above the baseline on every day; on the last one not below `stopped`."""
+    """What does not hold: every row accounted for and AUC above the baseline on every day; on the last
+
+    one, AUC not below that of the model that stopped.
+    """
     found = []
     for day in days:
+        accounted = day.rows_rejected + day.rows_trained + day.rows_skipped
+        if accounted != day.rows_in:
+            found.append(f"{day.ds}: {day.rows_in} rows came in and {accounted} are accounted for")
         if day.auc is None or day.item_rate_auc is None:
             found.append(f"{day.ds}: the AUC or its baseline is not defined")
         elif day.auc <= day.item_rate_auc:
@@ -78,6 +89,7 @@ def _cells(day: Day) -> tuple[str, ...]:
     return (
         day.ds,
         f"{day.rows_in:,}",
+        f"{day.rows_rejected:,}",
         f"{day.rows_trained:,}",
         f"{day.rows_skipped:,}",
         _number(day.auc),

@@ -24,7 +24,9 @@ def as_persia_error(error: RuntimeError) -> PersiaError:
     what = f"embedding {error}"
     if isinstance(error, _native.TransportError):
         if "no answer" in str(error):
-            return RankHung(what, "look for the log of that rank; raise cluster.timeout_s if it was only slow")
+            return RankHung(
+                what, "look for the log of that rank; raise cluster.timeout_s if it was only slow"
+            )
         return RankFailed(what, "look for the log of that rank, then run again")
     match server_error_code(error):
         case "NO_SPACE":

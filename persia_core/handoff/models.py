@@ -57,12 +57,13 @@ def read_version(store: ObjectStore, model: str, version: str) -> StoredManifest
 
 
 def list_versions(store: ObjectStore, model: str) -> list[VersionInfo]:
-    """All complete versions, oldest partition first. Raises Corrupt naming a damaged object."""
+    """All complete versions, newest partition first. Raises Corrupt naming a damaged object."""
     aliases: dict[str, list[str]] = {}
     for alias in (CANDIDATE, CHAMPION):
         if found := read_pointer(store, model, alias):
             aliases.setdefault(found[0].version, []).append(alias)
-    return [_info(store, model, name, aliases.get(name, [])) for name in version_names(store, model)]
+    names = sorted(version_names(store, model), reverse=True)
+    return [_info(store, model, name, aliases.get(name, [])) for name in names]
 
 
 def show_version(store: ObjectStore, model: str, version: str) -> dict[str, Any]:

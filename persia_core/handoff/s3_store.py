@@ -1,6 +1,7 @@
 """An object store on S3, or any service that speaks its protocol (docs/formats/layout.md says how far)."""
 
 import logging
+import mimetypes
 import os
 import random
 import time
@@ -122,7 +123,10 @@ class S3Store:
         """Copy a local file to `key`: parallel multipart over 16 MiB, aborted when it fails."""
         full = self._prefix + check_key(key)
         try:
-            self._client.upload_file(str(path), self._bucket, full, Config=_TRANSFER)
+            # A browser shows reports and Data Docs only if it is told what they are.
+            kind, packed = mimetypes.guess_type(key)
+            extra = {"ContentType": kind} if kind and not packed else {}
+            self._client.upload_file(str(path), self._bucket, full, ExtraArgs=extra, Config=_TRANSFER)
         except Exception as error:
             if is_local(error):
                 raise

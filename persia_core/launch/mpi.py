@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from persia_core.embedding.server import server_program
 from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, RankHung
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
@@ -22,7 +24,6 @@ from persia_core.launch.job import JOB_FILE, Job, rank_records
 log = logging.getLogger(__name__)
 
 LOG_FILE = "job.log"
-SERVER_PROGRAM = "persia-embedding-server"
 JOB_ID_VARIABLE = "PERSIA_JOB_ID"
 END_WITHIN_S = 10.0
 
@@ -43,7 +44,7 @@ def mpi_command(job: Job) -> list[str]:
     config = job.resolved()
     return [
         _program("mpiexec"),
-        *("-n", str(config.cluster.servers), _program(SERVER_PROGRAM)),
+        *("-n", str(config.cluster.servers), str(server_program())),
         ":",
         *("-n", str(config.cluster.trainers), sys.executable, "-m", "persia_core.training.main"),
         str(job.run_dir / JOB_FILE),
@@ -58,7 +59,10 @@ def run_job(job: Job) -> None:
     """
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
     command = mpi_command(job)
+    segments = _shared_memory_of(job.id)
     environment = {**os.environ, **_ENVIRONMENT, JOB_ID_VARIABLE: job.id}
+    if segments is not None:
+        environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
     limit = job.resolved().cluster.job_timeout_s
     log.info("starting: %s", " ".join(command))
     process = subprocess.Popen(
@@ -84,6 +88,8 @@ def run_job(job: Job) -> None:
     finally:
         _end(process, job.id)
         relay.join(timeout=END_WITHIN_S)
+        if segments is not None:
+            shutil.rmtree(segments, ignore_errors=True)
     if code != 0:
         raise _failure(job, code)
 
@@ -94,6 +100,17 @@ def _program(name: str) -> str:
     if found is None:
         raise EnvironmentProblem(f"{name} is not installed beside {sys.executable}", "run make setup")
     return found
+
+
+def _shared_memory_of(job_id: str) -> Path | None:
+    """A directory for the segments of MPI, which killed ranks do not remove; None if there is no place."""
+    root = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
+    if not os.access(root, os.W_OK):
+        return None
+    directory = root / f"persia-{os.getuid()}-{hashlib.sha256(job_id.encode()).hexdigest()[:16]}"
+    shutil.rmtree(directory, ignore_errors=True)  # of an earlier attempt whose launcher was killed
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 def _end_with_parent() -> None:

@@ -18,7 +18,7 @@ from persia_core.errors import DiskFull, NoParent
 from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.transfer import download_and_verify
-from persia_core.launch.job import Job
+from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.mpi import run_job
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def train_partition(
 
 def _finished(run_dir: Path, config: ModelConfig, parent: str | None) -> TrainResult | None:
     """The result of a run that is complete and was made from the same configuration and parent."""
-    manifest, metrics, job = run_dir / CHECKPOINT / MANIFEST, run_dir / METRICS, run_dir / "job.json"
+    manifest, metrics, job = run_dir / CHECKPOINT / MANIFEST, run_dir / METRICS, run_dir / JOB_FILE
     if not (manifest.exists() and metrics.exists() and job.exists()):
         return None
     made_by = Job.model_validate_json(job.read_bytes())

@@ -7,7 +7,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import persia_core
 from persia_core.platform.processes import MARKER
@@ -17,6 +16,17 @@ BUCKET = "persia"
 REGION = "us-east-1"
 AIRFLOW_PARTS = ("scheduler", "dag-processor", "triggerer", "api-server")
 
+_READABLE_BY_A_BROWSER = {  # which signs nothing: for Data Docs and reports; the endpoint is on loopback
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": "*",
+            "Action": "s3:GetObject",
+            "Resource": f"arn:aws:s3:::{BUCKET}/*",
+        }
+    ],
+}
 _NOT_INHERITED = ("AWS_", "AIRFLOW", "PERSIA_S3_ENDPOINT", "PERSIA_STORAGE_URL", "PYTHONHOME", "VIRTUAL_ENV")
 
 
@@ -103,7 +113,7 @@ def user_environment(state: State) -> dict[str, str]:
 
 
 def s3_healthy(state: State) -> bool:
-    """True when the endpoint answers and the bucket is there; creates the bucket on the way."""
+    """True when the endpoint answers and the bucket is there, which is created on the way."""
     if _get(f"{state.s3_url}/moto-api/") is None:
         return False
     import boto3
@@ -116,6 +126,7 @@ def s3_healthy(state: State) -> bool:
         region_name=REGION,
     )
     client.create_bucket(Bucket=BUCKET)  # no error if it is there
+    client.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps(_READABLE_BY_A_BROWSER))
     return True
 
 
@@ -126,11 +137,6 @@ def airflow_unhealthy(state: State) -> list[str]:
     if not isinstance(report, dict):
         return ["api_server"]
     return [part for part in parts if (report.get(part) or {}).get("status") != "healthy"]
-
-
-def object_url(state: State, key: str) -> str:
-    """Where a browser finds an object of the local bucket."""
-    return f"{state.s3_url}/{BUCKET}/{quote(key)}"
 
 
 def get_json(url: str) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch._C._distributed_c10d import FileStore
 
 from persia_core.errors import EnvironmentProblem
 
@@ -58,7 +59,7 @@ class TrainerGroup:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         dist.init_process_group(
             "nccl" if use_gpu else "gloo",
-            store=dist.FileStore(str(rendezvous.absolute()), trainers),
+            store=FileStore(str(rendezvous.absolute()), trainers),
             rank=trainer,
             world_size=trainers,
             timeout=timedelta(seconds=timeout_s),

@@ -35,22 +35,22 @@ def main(argv: list[str] | None = None) -> None:
     record = RankRecord.begin(job.run_dir, MPI.COMM_WORLD.Get_rank(), f"trainer {trainer}")
     if MPI.COMM_WORLD.Get_size() != config.cluster.servers + config.cluster.trainers:
         _abort(job, record, ExitCode.ENVIRONMENT, "the job has another number of ranks than its plan", "")
+    from persia_core import _native
+    from persia_core.embedding.errors import as_persia_error
+
     try:
         from persia_core.training.run import run_trainer
 
         run_trainer(job, config, trainer)
     except PersiaError as error:
         _abort(job, record, error.exit_code, error.what, error.remedy)
+    except (_native.ServerError, _native.TransportError) as failure:
+        named = as_persia_error(failure)
+        _abort(job, record, named.exit_code, named.what, named.remedy)
     except Exception as error:
         traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
-        _abort(
-            job,
-            record,
-            ExitCode.RANK_FAILED,
-            what,
-            f"read {job.run_dir / 'job.log'}, then run the task again",
-        )
+        _abort(job, record, ExitCode.RANK_FAILED, what, "read the job's log, then run the task again")
 
 
 def _abort(job: Job, record: RankRecord, code: ExitCode, what: str, remedy: str) -> NoReturn:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from persia_core.config import ModelConfig
+from persia_core.config.features import EmbeddingTable
 from persia_core.errors import DiskFull, PersiaError, RankFailed
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.mpi import processes_of
@@ -67,7 +68,8 @@ def kill_when_training(job_id: str, log: Path, program: str) -> threading.Thread
 
 
 @pytest.mark.parametrize(
-    ("program", "role"), [("persia-embedding-server", "embedding server 0"), ("persia_core.training.main", "trainer")]
+    ("program", "role"),
+    [("persia-embedding-server", "embedding server 0"), ("persia_core.training.main", "trainer")],
 )
 def test_a_killed_rank_ends_the_job_with_its_name(place: TrainingPlace, program: str, role: str) -> None:
     config = slow(seconds=0.2)
@@ -96,7 +98,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if shutil.which("mount") is None or subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a small file system cannot be mounted here (needs root)")
     yield directory
-    subprocess.run(["umount", str(directory)], check=True)
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)
 
 
 def test_a_full_disk_during_save_is_named_and_the_next_run_works(
@@ -104,7 +106,7 @@ def test_a_full_disk_during_save_is_named_and_the_next_run_works(
 ) -> None:
     config = every_kind("adagrad")
     tables = [{**table.model_dump(), "dim": 1024} for table in config.tables]
-    wide = changed(config).model_copy(update={"tables": [type(config.tables[0])(**table) for table in tables]})
+    wide = config.model_copy(update={"tables": [EmbeddingTable(**table) for table in tables]})
     write_hashed_partition(wide, place.store, DS, small_rows(2000))
     usual = os.environ["PERSIA_HOME"]
     monkeypatch.setenv("PERSIA_HOME", str(small_disk / "home"))

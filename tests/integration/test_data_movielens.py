@@ -44,6 +44,7 @@ def table(source: Path) -> pd.DataFrame:
     assert (joined["user_id"].nunique(), joined["item_id"].nunique()) == (943, 1682)
     joined["label"] = (joined["rating"].astype(float) >= 4).astype(int).astype(str)
     joined["genres"] = joined["class"]
+    joined.loc[~joined["release_year"].str.isdigit(), "release_year"] = ""
     return joined
 
 

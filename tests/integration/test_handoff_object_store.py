@@ -1,6 +1,7 @@
 """The object stores: the same contract for S3 over HTTP and for a local directory."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from persia_core.handoff.object_store import (
     ObjectInfo,
     ObjectStore,
     PreconditionFailed,
+    Stored,
     open_store,
 )
 from persia_core.handoff.s3_store import S3Store
@@ -89,6 +91,21 @@ def test_of_eight_who_swap_one_wins_each_round(store: ObjectStore) -> None:
         stored = store.get("pointer")
         assert stored.data == f"{turn}/{winners[0]}".encode()
         etag = stored.etag
+
+
+def test_a_local_swap_compares_and_writes_in_one_step(tmp_path: Path) -> None:
+    class Slow(LocalStore):
+        """Gives everybody time to read the old content before anybody writes, if nothing prevents it."""
+
+        def get(self, key: str) -> Stored:
+            stored = super().get(key)
+            time.sleep(0.05)
+            return stored
+
+    etag = LocalStore(tmp_path).put("pointer", b"start")
+    outcomes = race(4, lambda i: Slow(tmp_path).put_if_match("pointer", f"{i}".encode(), etag))
+    assert [type(error) for error in outcomes].count(PreconditionFailed) == 3
+    assert LocalStore(tmp_path).get("pointer").data == f"{outcomes.index(None)}".encode()
 
 
 def race(contestants: int, act: Callable[[int], object]) -> list[Exception | None]:

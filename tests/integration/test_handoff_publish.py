@@ -324,11 +324,11 @@ def test_lineage_and_listing(config: ModelConfig, s3_store: S3Store, run_dir: Pa
     assert publish(config, s3_store, DS, run_dir).candidate == second.version
     listed = list_versions(s3_store, "small")
     assert [(v.version, v.parent, v.passed, v.aliases) for v in listed] == [
-        (first.version, None, None, []),
         (second.version, first.version, None, ["candidate"]),
+        (first.version, None, None, []),
     ]
-    assert listed[0].auc is None
-    assert listed[1].auc is not None
+    assert listed[1].auc is None
+    assert listed[0].auc is not None
     shown = show_version(s3_store, "small", second.version)
     assert (shown["lineage"]["parent"], shown["verdict"]) == (first.version, None)
     with pytest.raises(Corrupt, match="no complete version"):

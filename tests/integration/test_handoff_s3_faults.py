@@ -94,6 +94,15 @@ def test_a_service_that_wants_the_etag_without_quotes(
     assert s3_store.get("pointer").data == b"4"
 
 
+def test_a_stale_etag_is_sent_once_only(proxy: FaultyProxy, through: S3Store) -> None:
+    stale = through.put("pointer", b"1")
+    through.put("pointer", b"2")
+    proxy.seen.clear()
+    with pytest.raises(PreconditionFailed):
+        through.put_if_match("pointer", b"3", stale)
+    assert [(r.method, r.headers.get("If-Match")) for r in proxy.seen] == [("PUT", stale), ("GET", None)]
+
+
 def test_a_body_that_breaks_off_is_read_again(
     proxy: FaultyProxy, through: S3Store, s3_store: S3Store, tmp_path: Path
 ) -> None:

@@ -6,11 +6,19 @@ from pathlib import Path
 
 import numpy as np
 from mpi4py import MPI
-from reference import ReferenceTable, batch_of, make_table
+from numpy.typing import NDArray
+from reference import ReferenceTable, batch_of, id_of, make_table
 
 from persia_core import _native
 
 SERVERS = 2
+
+
+def many_of_server_0(table: dict[str, object]) -> NDArray[np.int64]:
+    """Values whose rows of 4 KiB are over 64 MiB in one reply: several MPI messages."""
+    values = np.arange(36_000)
+    ids = np.array([id_of(table, int(v)) for v in values], dtype=np.uint64)
+    return values[_native.server_of(ids, SERVERS) == 0][:17_000]
 
 
 def main(directory: Path) -> None:
@@ -19,7 +27,7 @@ def main(directory: Path) -> None:
     trainer = world.Get_rank() - SERVERS
     trainers = world.Get_size() - SERVERS
     peers = world.Create_group(world.Get_group().Excl(list(range(SERVERS))))
-    tables = [make_table("small", 1, 4), make_table("wide", 2, 512)]
+    tables = [make_table("small", 1, 4), make_table("wide", 2, 1024)]
     worker = _native.EmbeddingWorker(
         transport="mpi",
         servers=SERVERS,
@@ -39,9 +47,9 @@ def main(directory: Path) -> None:
     oracle = [ReferenceTable(table, seed=9) for table in tables]
     rng = np.random.default_rng(trainer)
     for step in range(5):
-        # The reply for the wide table has over 64 MiB per server at step 4: several MPI messages.
-        sizes = [50, 80_000 if step == 4 and trainer == 0 else 30]
-        values = [rng.integers(0, size, size) + trainer * 1_000_000 for size in sizes]
+        values = [rng.integers(0, size, size) + trainer * 1_000_000 for size in (50, 30)]
+        if step == 4 and trainer == 0:
+            values[1] = many_of_server_0(tables[1])
         ids, offsets = batch_of(tables, values)
         lookup = worker.lookup(step, ids, offsets, training=True)
         gradients = []
@@ -58,7 +66,9 @@ def main(directory: Path) -> None:
     rows = {table.name: table.rows for table in oracle}
     for name, content in rows.items():
         ids_of = np.array(sorted(content), dtype=np.uint64)
-        np.savez(directory / f"{name}-{trainer}.npz", ids=ids_of, weights=np.stack([content[i] for i in ids_of]))
+        np.savez(
+            directory / f"{name}-{trainer}.npz", ids=ids_of, weights=np.stack([content[i] for i in ids_of])
+        )
     peers.barrier()
     if trainer == 0:
         worker.shutdown()

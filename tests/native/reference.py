@@ -63,7 +63,9 @@ def initial_row(table: dict[str, Any], seed: int, id: int) -> NDArray[np.float32
         return np.zeros(table["dim"], np.float32)
     low, high = initializer["low"], initializer["high"]
     start = mix64(id ^ mix64(seed))
-    counters = np.uint64(start) + np.arange(1, table["dim"] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    counters = np.uint64(start) + np.arange(1, table["dim"] + 1, dtype=np.uint64) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
     fractions = (_mix64_array(counters) >> np.uint64(40)).astype(np.float64) / 2**24
     row = (low + (high - low) * fractions).astype(np.float32)
     below = np.nextafter(np.float32(high), np.float32(low))
@@ -83,12 +85,12 @@ class ReferenceTable:
 
     def touch(self, ids: NDArray[np.uint64]) -> None:
         """Create the rows that are not there yet."""
-        for id in map(int, ids):
-            if id not in self.rows:
-                self.rows[id] = initial_row(self.table, self.seed, id)
+        for key in map(int, ids):
+            if key not in self.rows:
+                self.rows[key] = initial_row(self.table, self.seed, key)
                 if self.table["optimizer"]["kind"] == "adagrad":
                     start = self.table["optimizer"]["initial_accumulator"]
-                    self.state[id] = np.full(self.dim, start, np.float32)
+                    self.state[key] = np.full(self.dim, start, np.float32)
 
     def pool(self, ids: NDArray[np.uint64], offsets: NDArray[np.int64], create: bool) -> NDArray[np.float32]:
         """[rows, dim]; ids without a row count as zeros."""
@@ -98,8 +100,8 @@ class ReferenceTable:
         pooled = np.zeros((len(offsets) - 1, self.dim), np.float32)
         for r in range(len(offsets) - 1):
             bag = [int(i) for i in ids[offsets[r] : offsets[r + 1]]]
-            for id in bag:
-                pooled[r] += self.rows.get(id, zero)
+            for key in bag:
+                pooled[r] += self.rows.get(key, zero)
             if self.table["pooling"] == "mean" and bag:
                 pooled[r] *= np.float32(1) / np.float32(len(bag))
         return pooled
@@ -113,21 +115,21 @@ class ReferenceTable:
                 share = np.float32(scale)
                 if self.table["pooling"] == "mean" and bag:
                     share = np.float32(share / np.float32(len(bag)))
-                for id in bag:
-                    sums.setdefault(id, np.zeros(self.dim, np.float32))
-                    sums[id] += share * gradients[r]
+                for key in bag:
+                    sums.setdefault(key, np.zeros(self.dim, np.float32))
+                    sums[key] += share * gradients[r]
         self.step(sums)
 
     def step(self, sums: dict[int, NDArray[np.float32]]) -> None:
         """One optimizer step for each id of `sums`; ids without a row are passed over."""
         optimizer = self.table["optimizer"]
         rate = np.float32(optimizer["learning_rate"])
-        for id, gradient in sums.items():
-            if id not in self.rows:
+        for key, gradient in sums.items():
+            if key not in self.rows:
                 continue
             if optimizer["kind"] == "sgd":
-                self.rows[id] = self.rows[id] - rate * gradient
+                self.rows[key] = self.rows[key] - rate * gradient
             else:
-                self.state[id] = self.state[id] + gradient * gradient
-                denominator = np.sqrt(self.state[id]) + np.float32(optimizer["epsilon"])
-                self.rows[id] = self.rows[id] - rate * gradient / denominator
+                self.state[key] = self.state[key] + gradient * gradient
+                denominator = np.sqrt(self.state[key]) + np.float32(optimizer["epsilon"])
+                self.rows[key] = self.rows[key] - rate * gradient / denominator

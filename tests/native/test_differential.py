@@ -47,7 +47,7 @@ class Pair:
             np.testing.assert_allclose(found.pooled[f], expected, rtol=1e-6, atol=1e-7)
         unique = {(t, int(i)) for f, t in enumerate(FEATURES) for i in ids[f]}
         assert found.unique_ids == len(unique)
-        missing = 0 if training else sum(id not in known[t] for t, id in unique)
+        missing = 0 if training else sum(key not in known[t] for t, key in unique)
         assert found.missing_ids == missing
         if training:
             self.open.append((found, ids, offsets))
@@ -57,7 +57,9 @@ class Pair:
         gradients = [rng.standard_normal(p.shape).astype(np.float32) for p in found.pooled]
         self.worker.update(found, gradients, scale)
         for t, table in enumerate(self.tables):
-            table.update([(ids[f], offsets[f], gradients[f]) for f in range(len(FEATURES)) if FEATURES[f] == t], scale)
+            table.update(
+                [(ids[f], offsets[f], gradients[f]) for f in range(len(FEATURES)) if FEATURES[f] == t], scale
+            )
 
     def discard(self, at: int) -> None:
         self.worker.discard(self.open.pop(at % len(self.open))[0])
@@ -67,7 +69,9 @@ class Pair:
             self.discard(0)
         with tempfile.TemporaryDirectory() as directory:
             saved = self.worker.save(directory)
-            assert sum(int(str(part["rows"])) for part in saved) == sum(len(table.rows) for table in self.tables)
+            assert sum(int(str(part["rows"])) for part in saved) == sum(
+                len(table.rows) for table in self.tables
+            )
             self.worker.shutdown()
             self.worker = self.new_worker(servers)
             loaded = self.worker.load([str(Path(directory) / str(part["name"])) for part in saved])
@@ -146,7 +150,9 @@ def test_optimizers_equal_torch(make_worker: MakeWorker) -> None:
     tables = [
         make_table("a", 1, 8),
         make_table("s", 2, 8, optimizer=SGD),
-        make_table("i", 3, 8, optimizer=TABLES[0]["optimizer"] | {"initial_accumulator": 0.5, "epsilon": 1e-3}),  # type: ignore[operator]
+        make_table(
+            "i", 3, 8, optimizer=TABLES[0]["optimizer"] | {"initial_accumulator": 0.5, "epsilon": 1e-3}
+        ),  # type: ignore[operator]
     ]
     worker = make_worker(tables=tables)
     ids = [np.array([id_of(table, 1)], dtype=np.uint64) for table in tables]

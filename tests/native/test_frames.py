@@ -46,16 +46,16 @@ def update_payload(batch: int, values: list[int], gradients: list[float]) -> byt
 def reply_of(server: Any, request: bytes) -> tuple[int, bytes]:
     """Type and payload of the one reply, whose frame is checked."""
     (reply,) = server.handle(request)
-    type, size = struct.unpack_from("<H", reply, 6)[0], struct.unpack_from("<Q", reply, 32)[0]
+    kind, size = struct.unpack_from("<H", reply, 6)[0], struct.unpack_from("<Q", reply, 32)[0]
     assert reply[:4] == b"PRSA"
     assert len(reply) == 48 + size
     assert struct.unpack_from("<Q", reply, 40)[0] == xxhash.xxh64(reply[:40] + reply[48:], seed=0).intdigest()
-    return type, reply[48:]
+    return kind, reply[48:]
 
 
 def error_code(server: Any, request: bytes) -> int | None:
-    type, payload = reply_of(server, request)
-    return struct.unpack_from("<I", payload)[0] if type == ERROR else None
+    kind, payload = reply_of(server, request)
+    return struct.unpack_from("<I", payload)[0] if kind == ERROR else None
 
 
 class Client:
@@ -162,6 +162,10 @@ def test_random_payloads_never_break_a_server(type: int, payload: bytes, good: b
     client = Client()
     client.send(LOOKUP, lookup_payload(1, [5]))
     rows = client.rows([5])
-    valid = {LOOKUP: lookup_payload(2, [5, 6]), UPDATE: update_payload(2, [5], [1, 1]), CONFIGURE: configure_payload()}
+    valid = {
+        LOOKUP: lookup_payload(2, [5, 6]),
+        UPDATE: update_payload(2, [5], [1, 1]),
+        CONFIGURE: configure_payload(),
+    }
     client.send(type, valid.get(type, b"")[: len(payload)] + payload if good else payload)
     assert client.rows([5]) == rows

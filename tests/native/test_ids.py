@@ -60,8 +60,8 @@ def test_initial_rows_equal_the_formula(seed: int, ids: list[int], dim: int) -> 
     table = make_table("t", 1, dim)
     rows = _native.initial_rows(table, seed, np.array(ids, dtype=np.uint64))
     assert rows.shape == (len(ids), dim)
-    for row, id in zip(rows, ids, strict=True):
-        np.testing.assert_array_equal(row, initial_row(table, seed, id))
+    for row, key in zip(rows, ids, strict=True):
+        np.testing.assert_array_equal(row, initial_row(table, seed, key))
 
 
 def test_zeros_are_an_initializer() -> None:
@@ -74,9 +74,12 @@ def test_wrong_tables_are_named() -> None:
         ({"dim": 0}, "dim"),
         ({"prefix": 256}, "prefix"),
         ({"pooling": "max"}, "pooling"),
-        ({"optimizer": {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}}, "optimizer has an unknown key"),
+        (
+            {"optimizer": {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}},
+            "optimizer has an unknown key",
+        ),
         ({"initializer": {"kind": "uniform", "low": 1.0, "high": 1.0}}, "low < high"),
         ({"colour": "red"}, "unknown key"),
     ]:
         with pytest.raises(ValueError, match=message):
-            _native.initial_rows(make_table("t", 1, 2, **changes), 1, np.array([], dtype=np.uint64))
+            _native.initial_rows(make_table("t", 1, 2) | changes, 1, np.array([], dtype=np.uint64))

@@ -5,9 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from safetensors.numpy import load_file
 
@@ -33,9 +37,7 @@ def run_job(*arguments: str, timeout: float = 240) -> subprocess.CompletedProces
 
 def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -> None:
     script = str(Path(__file__).parent / "mpi_job.py")
-    job = run_job(
-        "-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path)
-    )
+    job = run_job("-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path))
     assert job.returncode == 0, job.stderr
     saved = json.loads((tmp_path / "saved.json").read_text())
     parts = [load_file(tmp_path / entry["name"]) for entry in saved["saved"]]
@@ -48,8 +50,8 @@ def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -
             rows = np.load(tmp_path / f"{name}-{trainer}.npz")
             expected |= dict(zip(map(int, rows["ids"]), rows["weights"], strict=True))
         assert found.keys() == expected.keys()
-        for id, weights in expected.items():
-            np.testing.assert_allclose(found[id], weights, rtol=1e-6, atol=1e-7)
+        for key, weights in expected.items():
+            np.testing.assert_allclose(found[key], weights, rtol=1e-6, atol=1e-7)
     for stats in saved["stats"]:
         assert stats["errors"] == {}
         assert stats["requests"]["LOOKUP"] == stats["requests"]["UPDATE"] == 10
@@ -58,10 +60,14 @@ def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -
 
 def test_help_and_version_need_no_mpi() -> None:
     for flag in ("--help", "--version"):
-        result = subprocess.run([server_program(), flag], capture_output=True, text=True, timeout=20, check=False)
+        result = subprocess.run(
+            [server_program(), flag], capture_output=True, text=True, timeout=20, check=False
+        )
         assert result.returncode == 0
         assert "persia-embedding-server" in result.stdout
-    result = subprocess.run([server_program(), "--nonsense"], capture_output=True, text=True, timeout=20, check=False)
+    result = subprocess.run(
+        [server_program(), "--nonsense"], capture_output=True, text=True, timeout=20, check=False
+    )
     assert result.returncode == 2
     assert "--nonsense" in result.stderr
 
@@ -69,11 +75,6 @@ def test_help_and_version_need_no_mpi() -> None:
 def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
     script = tmp_path / "trainer.py"
     script.write_text(
-        "import os, signal\n"
-        "from mpi4py import MPI\n"
-        "from persia_core import _native\n"
-        "from reference import make_table\n"
-        "pid = MPI.COMM_WORLD.recv(source=1)\n" if False else
         "from mpi4py import MPI\n"
         "from persia_core import _native\n"
         "from reference import make_table\n"
@@ -90,3 +91,61 @@ def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
     job = run_job("-n", "1", sys.executable, "-c", silent, ":", "-n", "1", sys.executable, str(script))
     assert job.returncode == 31
     assert "server rank 0: CONFIGURE: no answer within 1" in job.stdout
+
+
+WAITING_TRAINER = """
+import time
+from mpi4py import MPI
+print("ready", flush=True)
+time.sleep(120)
+"""
+
+
+@contextmanager
+def waiting_job() -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]]:
+    """A job of one server and one idle trainer: mpiexec, the server, and all processes."""
+    job = subprocess.Popen(
+        [MPIEXEC, "-n", "1", server_program(), ":", "-n", "1", sys.executable, "-c", WAITING_TRAINER],
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    processes: list[psutil.Process] = []
+    try:
+        assert job.stdout is not None
+        assert job.stdout.readline() == "ready\n"
+        processes = psutil.Process(job.pid).children(recursive=True)
+        (server,) = [process for process in processes if Path(process.exe()).name == server_program().name]
+        yield job, server, processes
+    finally:
+        job.kill()
+        for process in processes:
+            if process.is_running():
+                process.kill()
+        job.communicate(timeout=60)
+
+
+def test_sigterm_ends_the_server_and_the_job_with_its_code() -> None:
+    with waiting_job() as (job, server, processes):
+        server.send_signal(signal.SIGTERM)
+        _, errors = job.communicate(timeout=60)
+        assert job.returncode == 143
+        assert "persia-embedding-server rank 0 on " in errors
+        assert "SIGTERM" in errors
+        assert psutil.wait_procs(processes, timeout=30)[1] == []
+
+
+def test_a_server_does_not_outlive_mpiexec() -> None:
+    with waiting_job() as (job, server, _):
+        job.kill()
+        assert psutil.wait_procs([server], timeout=30)[1] == []
+
+
+def test_an_idle_server_leaves_the_core_alone() -> None:
+    with waiting_job() as (_, server, _):
+        # CPU time: a busy machine cannot make this fail. A blocked MPI_Recv would use all of a core.
+        before = server.cpu_times()
+        time.sleep(3)
+        after = server.cpu_times()
+        assert (after.user + after.system) - (before.user + before.system) < 1.0

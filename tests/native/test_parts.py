@@ -1,7 +1,5 @@
 """Embedding parts: readable by anybody, and never loaded when damaged."""
 
-import resource
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +16,12 @@ from safetensors.numpy import load_file, save_file
 from persia_core import _native
 
 TABLES = [
-    make_table("user", 1, 3, optimizer={"kind": "adagrad", "learning_rate": 0.1, "initial_accumulator": 0.1, "epsilon": 1e-8}),
+    make_table(
+        "user",
+        1,
+        3,
+        optimizer={"kind": "adagrad", "learning_rate": 0.1, "initial_accumulator": 0.1, "epsilon": 1e-8},
+    ),
     make_table("tag", 2, 2, optimizer={"kind": "sgd", "learning_rate": 0.1}),
 ]
 
@@ -61,7 +64,9 @@ def test_the_safetensors_package_reads_what_servers_write(make_worker: MakeWorke
             metadata = opened.metadata()
         assert metadata["data_xxh64"] == f"{xxhash.xxh64(data, seed=0).intdigest():016x}"
         assert metadata["optimizers"] == "user=adagrad,tag=sgd"
-    np.testing.assert_array_equal(np.stack([found[id_of(TABLES[0], v)] for v in range(50)]), everything(worker)[1])
+    np.testing.assert_array_equal(
+        np.stack([found[id_of(TABLES[0], v)] for v in range(50)]), everything(worker)[1]
+    )
     assert not list(tmp_path.glob("*.tmp"))
 
 
@@ -131,11 +136,11 @@ def damaged_parts(whole: bytes, tensors: dict[str, Any], metadata: dict[str, str
         "CORRUPT_PART id twice": lambda: rewrite(**{"user.ids": twice}),
         "CORRUPT_PART infinite": lambda: rewrite(**{"user.weights": infinite}),
         "CORRUPT_PART fewer rows": lambda: rewrite(**{"user.weights": infinite[:-1]}),
-        "CORRUPT_PART dtype": lambda: rewrite(**{"user.weights": infinite.astype(np.uint64)}),
+        "CORRUPT_PART dtype": lambda: rewrite(**{"user.weights": np.ones((50, 3), np.uint64)}),
         "PART_MISMATCH dim": lambda: rewrite(**{"user.weights": np.ones((50, 4), np.float32)}),
         "PART_MISMATCH no state": lambda: rewrite(**{"user.state": None}),
         "PART_MISMATCH more tables": lambda: rewrite(**{"x.ids": foreign}),
-        "IO_ERROR missing": lambda: path.unlink(),
+        "IO_ERROR missing": path.unlink,
     }
 
 
@@ -169,7 +174,7 @@ def test_a_damaged_part_is_named_and_nothing_is_loaded(make_worker: MakeWorker, 
 def test_a_checkpoint_of_another_optimizer_is_refused(make_worker: MakeWorker, tmp_path: Path) -> None:
     (saved,) = filled(make_worker).save(str(tmp_path))
     changed = [TABLES[0], TABLES[1] | {"optimizer": TABLES[0]["optimizer"]}]
-    with pytest.raises(_native.ServerError, match="PART_MISMATCH: .*user=adagrad,tag=sgd"):
+    with pytest.raises(_native.ServerError, match=r"PART_MISMATCH: .*user=adagrad,tag=sgd"):
         make_worker(tables=changed).load([str(tmp_path / str(saved["name"]))])
 
 
@@ -203,9 +208,7 @@ print(worker.save(sys.argv[1])[0]["rows"])
 
 
 def test_a_full_disk_is_an_error_and_the_next_save_works(tmp_path: Path) -> None:
-    # The file size limit stands for the disk: the same path through write(2), without a file system of our own.
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    assert signal.SIGXFSZ
+    # The file size limit stands for the disk: the same way through write(2), with no file system of our own.
     result = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path), str(Path(__file__).parent)],
         capture_output=True, text=True, timeout=120, check=False,

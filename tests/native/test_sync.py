@@ -16,7 +16,9 @@ STEPS = 12
 ROWS = 6
 
 
-def one_batch(step: int) -> tuple[list[NDArray[np.uint64]], list[NDArray[np.int64]], list[NDArray[np.float32]]]:
+def one_batch(
+    step: int,
+) -> tuple[list[NDArray[np.uint64]], list[NDArray[np.int64]], list[NDArray[np.float32]]]:
     """ROWS samples; the rows of all trainers, one after another."""
     rng = np.random.default_rng(step)
     ids, offsets, gradients = [], [], []
@@ -65,7 +67,13 @@ def test_many_trainers_equal_one_with_the_whole_batch(
     group = f"in-process:{uuid.uuid4()}"
     workers = [
         make_worker(
-            transport=group, tables=TABLES, servers=servers, trainer=t, trainers=trainers, sync=True, configure=t == 0
+            transport=group,
+            tables=TABLES,
+            servers=servers,
+            trainer=t,
+            trainers=trainers,
+            sync=True,
+            configure=t == 0,
         )
         for t in range(trainers)
     ]
@@ -126,5 +134,5 @@ def test_a_trainer_that_never_sends_is_a_timeout(make_worker: MakeWorker) -> Non
     worker = make_worker(tables=TABLES, trainer=0, trainers=2, sync=True, timeout_s=0.2)
     ids, offsets, gradients = one_batch(0)
     lookup = worker.lookup(0, ids, offsets, training=True)
-    with pytest.raises(_native.TransportError, match="server rank 0: UPDATE: no answer within 0.2"):
+    with pytest.raises(_native.TransportError, match=r"server rank 0: UPDATE: no answer within 0\.2"):
         worker.update(lookup, gradients, 1.0)

@@ -76,7 +76,7 @@ def test_a_bad_gradient_is_not_sent(
     worker = make_worker(tables=[TABLE])
     lookup = worker.lookup(0, *batch(1), training=True)
     before = lookup.pooled[0].copy()
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         worker.update(lookup, gradients, scale)
     assert "UPDATE" not in worker.stats()[0]["requests"]  # type: ignore[operator]
     np.testing.assert_array_equal(worker.lookup(0, *batch(1), training=False).pooled[0], before)
@@ -131,10 +131,17 @@ def test_statistics_count_what_happened(make_worker: MakeWorker) -> None:
 
 
 def test_configuring_twice_must_say_the_same(make_worker: MakeWorker) -> None:
-    worker = make_worker(transport="in-process:twice", tables=[TABLE])
+    worker = make_worker(transport="in-process:twice", tables=[TABLE], trainers=2)
     worker.configure()
-    with pytest.raises(_native.ServerError, match="BAD_CONFIG"):
-        make_worker(transport="in-process:twice", tables=[TABLE], seed=6)
+    with pytest.raises(_native.ServerError, match="CONFIGURE: BAD_CONFIG"):
+        make_worker(transport="in-process:twice", tables=[TABLE], trainers=2, trainer=1, seed=6)
+
+
+def test_a_second_worker_of_a_trainer_is_refused(make_worker: MakeWorker) -> None:
+    first = make_worker(transport="in-process:second", tables=[TABLE])
+    with pytest.raises(_native.ServerError, match="REPLAYED"):
+        make_worker(transport="in-process:second", tables=[TABLE])
+    first.stats()
 
 
 def test_nothing_works_before_configure_or_after_shutdown(make_worker: MakeWorker) -> None:

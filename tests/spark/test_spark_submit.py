@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from persia_core.exit_codes import ExitCode
+from spark_jobs.hash_features import main
 from tests.spark.oracle import COLUMNS, DOCUMENT, hashed_row
 from tests.spark.support import DS, as_rows, csv_bytes, random_rows
 
@@ -20,9 +21,13 @@ pytestmark = pytest.mark.spark
 ROOT = Path(__file__).parents[2]
 
 
+def _config(tmp_path: Path) -> Path:
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(DOCUMENT))
+    return path
+
+
 def _submit(tmp_path: Path, raw: Path) -> subprocess.CompletedProcess[str]:
-    config = tmp_path / "model.yaml"
-    config.write_text(yaml.safe_dump(DOCUMENT))
     environment = os.environ | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
@@ -32,7 +37,7 @@ def _submit(tmp_path: Path, raw: Path) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("spark-submit"), "--master", "local[1]"]
     command += ["--conf", "spark.ui.enabled=false", "--conf", "spark.log.level=WARN"]
     command += ["--conf", "spark.driver.extraJavaOptions=-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"]
-    command += [ROOT / "spark_jobs" / "hash_features.py", "--config", config, "--ds", DS]
+    command += [ROOT / "spark_jobs" / "hash_features.py", "--config", _config(tmp_path), "--ds", DS]
     command += ["--input", raw, "--output", tmp_path / "out"]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
@@ -52,11 +57,13 @@ def test_it_writes_the_hashed_rows_and_a_report(tmp_path: Path) -> None:
     assert report["missing"]["price"] == len(rows)
 
 
-def test_an_error_ends_with_its_exit_code(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("spark")
+def test_an_error_ends_with_its_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = tmp_path / "a.csv"
     raw.write_bytes(csv_bytes(random_rows(5, seed=22), [name for name in COLUMNS if name != "city"]))
-    run = _submit(tmp_path, raw)
-    assert run.returncode == ExitCode.DATA_INVALID
-    assert f"error: {raw} has no column 'city'" in run.stderr
-    assert "what to do:" in run.stderr
-    assert "Traceback" not in run.stderr
+    arguments = ["--config", str(_config(tmp_path)), "--ds", DS, "--output", str(tmp_path / "out"), "--input"]
+    assert main([*arguments, str(raw)]) == ExitCode.DATA_INVALID
+    assert f"error: {raw} has no column 'city'" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "b.csv")]) == ExitCode.PARTITION_MISSING
+    assert f"error: {tmp_path / 'b.csv'}: no such file\n  what to do: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -45,7 +45,7 @@ def test_shipped_configurations_load(path: Path) -> None:
         (("cluster",), "server", "servers"),
         (("tables", 0), "dims", "dim"),
         (("tables", 0, "optimizer"), "learning_rat", "learning_rate"),
-        (("features", 0), "tabel", "table"),
+        (("features", 2), "tabel", "table"),
         (("gates",), "max_auc_dorp", "max_auc_drop"),
     ],
 )
@@ -73,6 +73,7 @@ def test_an_unknown_key_is_named_with_the_nearest_valid_one(
         (("tables", 1, "prefix"), 256, "does not fit"),
         (("tables", 0, "name"), "users", "no table is called user"),
         (("features", 1, "name"), "user", "declared twice"),
+        (("features", 1, "name"), "label", "cannot be called label"),
         (("dataset", "name"), "../escape", "is no name"),
         (("storage", "url"), "http://example", "s3:// or file:///"),
         (("dataset", "time_column"), None, "needs dataset.time_column"),
@@ -86,6 +87,11 @@ def test_a_wrong_value_is_named(
         section = section[step]
     section[place[-1]] = value
     assert expected in refusal(write(tmp_path, document))
+
+
+def test_a_missing_kind_is_named(tmp_path: Path, document: dict[str, Any]) -> None:
+    del document["tables"][0]["optimizer"]["kind"]
+    assert "key 'tables.0.optimizer.kind' is missing" in refusal(write(tmp_path, document))
 
 
 def test_sync_mode_refuses_staleness(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from persia_core.demo.table import COLUMNS, Day, render, shortcomings
 
 DAY = Day(
     ds="1998-04-02",
-    rows_in=3912,
+    rows_in=3922,
+    rows_rejected=10,
     rows_trained=3900,
     rows_skipped=12,
     auc=0.75,
@@ -71,6 +72,7 @@ def test_a_good_result_has_no_shortcomings() -> None:
     [
         (replace(DAY, auc=0.70), "does not beat"),
         (replace(DAY, auc=0.739), "worse than the one that stopped"),
+        (replace(DAY, rows_trained=3899), "3921 are accounted for"),
         (replace(DAY, auc=None), "not defined"),
         (replace(DAY, item_rate_auc=None), "not defined"),
         (replace(DAY, stopped_auc=None), "not defined"),
@@ -93,6 +95,6 @@ def test_the_table_shows_each_day_under_every_heading() -> None:
     text = render([replace(DAY, auc=None), DAY])
     header, _, first, second = text.splitlines()[:4]
     assert all(column in header for column in COLUMNS)
-    assert "3,912" in first and "0.7500" not in first
+    assert "3,922" in first and "0.7500" not in first
     assert "0.7500" in second and "this version" in second
     assert len({len(line) for line in (header, first, second)}) == 1

@@ -76,6 +76,10 @@ class Worker {
   std::vector<Reply> request_all(Channel channel, MessageType type, const Bytes& payload,
                                  std::chrono::duration<double> timeout);
   static void require_ok(const std::vector<Reply>& replies);
+  template <typename Payload>
+  static Payload decode(const Reply& reply, MessageType type, std::size_t server);
+  template <typename Payload>
+  static std::vector<Payload> decode_all(const std::vector<Reply>& replies, MessageType type);
   void take_return(LookedUp& lookup) const;
   void give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies);
 

@@ -49,6 +49,7 @@ class PartReader {
     const std::uint64_t row_bytes = 8 + 4 * std::uint64_t{store.dim()} + 4 * std::uint64_t{store.state_dim()};
     const std::uint64_t block_rows = std::max<std::uint64_t>(1, kBlockBytes / row_bytes);
     std::uint64_t kept = 0;
+    std::uint64_t previous = 0;
     for (std::uint64_t first = 0; first < rows; first += block_rows) {
       const auto count = static_cast<std::size_t>(std::min(block_rows, rows - first));
       const auto ids = block<std::uint64_t>(ids_tensor.begin, first, count, 1);
@@ -59,12 +60,14 @@ class PartReader {
       for (std::size_t i = 0; i < count; ++i) {
         if (!table.owns(ids[i]))
           corrupt("id " + hex64(ids[i]) + " has not the prefix of table " + table.name);
+        // So every server finds an id that is there twice, not only the one that owns it.
+        if (first + i > 0 && ids[i] <= previous) corrupt("the ids of table " + table.name + " do not ascend");
+        previous = ids[i];
         if (server_of(ids[i], servers) != server) continue;
         const auto row_weights = std::span(weights).subspan(i * store.dim(), store.dim());
         const auto row_state = std::span(state).subspan(i * store.state_dim(), store.state_dim());
         if (!store.insert(ids[i], row_weights, row_state)) {
-          corrupt("id " + hex64(ids[i]) + " of table " + table.name +
-                  " was read before, from this or another part");
+          corrupt("id " + hex64(ids[i]) + " of table " + table.name + " was in an earlier part already");
         }
         ++kept;
       }

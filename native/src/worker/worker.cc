@@ -95,6 +95,24 @@ void Worker::configure() {
   require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(payloads), options_.timeout));
 }
 
+template <typename Payload>
+Payload Worker::decode(const Reply& reply, MessageType type, std::size_t server) {
+  try {
+    return Payload::decode(reply.payload);
+  } catch (const RequestError& error) {
+    throw TransportError("server rank " + std::to_string(server) + ": " + std::string(name_of(type)) +
+                         ": the reply is damaged: " + error.what());
+  }
+}
+
+template <typename Payload>
+std::vector<Payload> Worker::decode_all(const std::vector<Reply>& replies, MessageType type) {
+  require_ok(replies);
+  std::vector<Payload> result;
+  for (std::size_t s = 0; s < replies.size(); ++s) result.push_back(decode<Payload>(replies[s], type, s));
+  return result;
+}
+
 std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features,
                                          bool training) {
   auto result = std::make_shared<LookedUp>();
@@ -122,13 +140,8 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   }
   for (std::uint32_t s = 0; s < servers(); ++s) {
     if (replies[s].frame.empty()) continue;
-    try {
-      const LookupReply reply = LookupReply::decode(replies[s].payload);
-      result->missing_ids += scatter(reply, plan, options_.tables, s, rows);
-    } catch (const RequestError& error) {
-      throw TransportError("server rank " + std::to_string(s) +
-                           ": LOOKUP: the reply is damaged: " + error.what());
-    }
+    const auto reply = decode<LookupReply>(replies[s], MessageType::kLookup, s);
+    result->missing_ids += scatter(reply, plan, options_.tables, s, rows);
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
     const std::uint32_t t = options_.table_of_feature[f];
@@ -180,10 +193,7 @@ std::vector<SaveReply> Worker::save(const std::string& directory) {
   const SaveRequest request{std::filesystem::absolute(directory).string()};
   const auto replies =
       request_all(Channel::kControl, MessageType::kSave, request.encode(), options_.timeout * kBulkTimeouts);
-  require_ok(replies);
-  std::vector<SaveReply> result;
-  for (const Reply& reply : replies) result.push_back(SaveReply::decode(reply.payload));
-  return result;
+  return decode_all<SaveReply>(replies, MessageType::kSave);
 }
 
 std::vector<LoadReply> Worker::load(const std::vector<std::string>& paths) {
@@ -191,18 +201,12 @@ std::vector<LoadReply> Worker::load(const std::vector<std::string>& paths) {
   for (const std::string& path : paths) request.paths.push_back(std::filesystem::absolute(path).string());
   const auto replies =
       request_all(Channel::kControl, MessageType::kLoad, request.encode(), options_.timeout * kBulkTimeouts);
-  require_ok(replies);
-  std::vector<LoadReply> result;
-  for (const Reply& reply : replies) result.push_back(LoadReply::decode(reply.payload));
-  return result;
+  return decode_all<LoadReply>(replies, MessageType::kLoad);
 }
 
 std::vector<StatsReply> Worker::stats() {
   const auto replies = request_all(Channel::kControl, MessageType::kStats, {}, options_.timeout);
-  require_ok(replies);
-  std::vector<StatsReply> result;
-  for (const Reply& reply : replies) result.push_back(StatsReply::decode(reply.payload));
-  return result;
+  return decode_all<StatsReply>(replies, MessageType::kStats);
 }
 
 void Worker::shutdown() {
