@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -21,10 +22,15 @@ from persia_core.exit_codes import ExitCode
 log = logging.getLogger(__name__)
 
 
+class _Terminated(BaseException):
+    """SIGTERM came: unwind, so that what was started is ended and temporary files go."""
+
+
 def main(argv: list[str] | None = None) -> None:
     """Parse, run, and exit with a code of `persia_core.exit_codes`."""
     arguments = build_parser().parse_args(argv)
     _log_to_stderr(arguments.verbose)
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments.run, arguments))
 
 
@@ -43,6 +49,9 @@ def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namesp
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
+    except _Terminated:
+        print("terminated", file=sys.stderr)
+        return int(ExitCode.TERMINATED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
@@ -69,6 +78,11 @@ def build_parser() -> argparse.ArgumentParser:
     for add in COMMANDS:
         add(commands)
     return parser
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; a second one must not stop the unwinding
+    raise _Terminated
 
 
 def _log_to_stderr(verbose: bool) -> None:

@@ -1,12 +1,14 @@
 """A rank that dies ends the job with its name, leaves nothing behind, and the next run works."""
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,19 +50,23 @@ def command_of(pid: int) -> str:
         return ""
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < deadline, "it did not come to pass within two minutes"
+        time.sleep(0.05)
+
+
 def kill_when_training(job_id: str, log: Path, program: str) -> threading.Thread:
     """Kill one process of the job whose command holds `program`, once training has begun."""
 
     def wait_and_kill() -> None:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if log.exists() and "training:" in log.read_text():
-                for pid in processes_of(job_id):
-                    command = command_of(pid)
-                    if program in command and "mpiexec" not in command and "prterun" not in command:
-                        os.kill(pid, signal.SIGKILL)
-                        return
-            time.sleep(0.05)
+        wait_until(lambda: log.exists() and "training:" in log.read_text())
+        for pid in processes_of(job_id):
+            command = command_of(pid)
+            if program in command and "mpiexec" not in command and "prterun" not in command:
+                os.kill(pid, signal.SIGKILL)
+                return
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
@@ -87,6 +93,27 @@ def test_a_killed_rank_ends_the_job_with_its_name(place: TrainingPlace, program:
 
     quick = changed(config, training={"model_args": {"seconds": 0.0}})
     assert (place.train(quick, DS) / "checkpoint" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, ExitCode.TERMINATED), (signal.SIGKILL, -signal.SIGKILL)]
+)
+def test_ending_the_command_ends_its_job(place: TrainingPlace, number: signal.Signals, code: int) -> None:
+    config = slow(seconds=0.2)
+    write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
+    file = place.home / "model.yaml"
+    document = config.model_dump(mode="json")
+    document["storage"]["url"] = f"file://{place.home / 'store'}"
+    file.write_text(json.dumps(document))  # JSON is YAML
+    command = [sys.executable, "-m", "persia_core.cli", "train", "--config", str(file), "--ds", DS]
+    process = subprocess.Popen([*command, "--run", "run", "--cold-start"], stderr=subprocess.DEVNULL)
+    job_id = f"{config.name}-{DS}-run"
+    log = place.home / "home" / "work" / config.name / f"ds={DS}" / "run" / "job.log"
+    wait_until(lambda: log.exists() and "training:" in log.read_text())
+    assert len(list(processes_of(job_id))) >= 4, "mpiexec, a server and two trainers"
+    process.send_signal(number)
+    assert process.wait(timeout=60) == code
+    wait_until(lambda: not list(processes_of(job_id)))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -14,11 +15,12 @@ from persia_core import _native
 SERVERS = 2
 
 
-def many_of_server_0(table: dict[str, object]) -> NDArray[np.int64]:
+def many_of_server_0(table: dict[str, Any]) -> NDArray[np.int64]:
     """Values whose rows of 4 KiB are over 64 MiB in one reply: several MPI messages."""
-    values = np.arange(36_000)
+    values: NDArray[np.int64] = np.arange(36_000)
     ids = np.array([id_of(table, int(v)) for v in values], dtype=np.uint64)
-    return values[_native.server_of(ids, SERVERS) == 0][:17_000]
+    mine: NDArray[np.int64] = values[_native.server_of(ids, SERVERS) == 0]
+    return mine[:17_000]
 
 
 def main(directory: Path) -> None:

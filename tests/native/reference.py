@@ -11,7 +11,7 @@ _MASK = (1 << 64) - 1
 Bags = tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.float32]]  # ids, offsets, gradients
 
 
-def make_table(name: str, prefix: int, dim: int, **changes: Any) -> dict[str, object]:
+def make_table(name: str, prefix: int, dim: int, **changes: Any) -> dict[str, Any]:
     """A table specification with Adagrad and small uniform rows; `changes` replace keys."""
     return {
         "name": name,
@@ -27,7 +27,7 @@ def make_table(name: str, prefix: int, dim: int, **changes: Any) -> dict[str, ob
 
 def id_of(table: dict[str, Any], value: int) -> int:
     """Some id of the table: small values make small ids, so that ids collide and repeat."""
-    return (table["prefix"] << (64 - PREFIX_BITS)) | value
+    return int(table["prefix"] << (64 - PREFIX_BITS)) | value
 
 
 def batch_of(
@@ -67,9 +67,10 @@ def initial_row(table: dict[str, Any], seed: int, id: int) -> NDArray[np.float32
         0x9E3779B97F4A7C15
     )
     fractions = (_mix64_array(counters) >> np.uint64(40)).astype(np.float64) / 2**24
-    row = (low + (high - low) * fractions).astype(np.float32)
+    row: NDArray[np.float32] = (low + (high - low) * fractions).astype(np.float32)
     below = np.nextafter(np.float32(high), np.float32(low))
-    return np.where(row < np.float32(high), row, below).astype(np.float32)
+    row[row >= np.float32(high)] = below
+    return row
 
 
 class ReferenceTable:

@@ -133,7 +133,7 @@ def test_any_history_agrees_with_the_reference(
     rng = np.random.default_rng(seed)
     for action, argument in actions:
         if action == "evaluate" or (action == "train" and len(pair.open) < staleness):
-            pair.lookup(*argument, training=action == "train")
+            pair.lookup(argument[0], argument[1], training=action == "train")
         elif action == "update" and pair.open:
             pair.update(argument, 0.5, rng)
         elif action == "discard" and pair.open:
@@ -152,7 +152,7 @@ def test_optimizers_equal_torch(make_worker: MakeWorker) -> None:
         make_table("s", 2, 8, optimizer=SGD),
         make_table(
             "i", 3, 8, optimizer=TABLES[0]["optimizer"] | {"initial_accumulator": 0.5, "epsilon": 1e-3}
-        ),  # type: ignore[operator]
+        ),
     ]
     worker = make_worker(tables=tables)
     ids = [np.array([id_of(table, 1)], dtype=np.uint64) for table in tables]

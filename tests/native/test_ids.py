@@ -1,5 +1,7 @@
 """Ids against the xxhash package and plain-integer arithmetic."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import xxhash
@@ -70,7 +72,7 @@ def test_zeros_are_an_initializer() -> None:
 
 
 def test_wrong_tables_are_named() -> None:
-    for changes, message in [
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"dim": 0}, "dim"),
         ({"prefix": 256}, "prefix"),
         ({"pooling": "max"}, "pooling"),
@@ -80,6 +82,7 @@ def test_wrong_tables_are_named() -> None:
         ),
         ({"initializer": {"kind": "uniform", "low": 1.0, "high": 1.0}}, "low < high"),
         ({"colour": "red"}, "unknown key"),
-    ]:
+    ]
+    for changes, message in cases:
         with pytest.raises(ValueError, match=message):
             _native.initial_rows(make_table("t", 1, 2) | changes, 1, np.array([], dtype=np.uint64))

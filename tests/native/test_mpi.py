@@ -29,15 +29,27 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def run_job(*arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+def environment(directory: Path) -> dict[str, str]:
+    """Shared memory segments go to the test's directory: those of killed ranks stay behind."""
+    return ENVIRONMENT | {"OMPI_MCA_btl_sm_backing_directory": str(directory)}
+
+
+def run_job(directory: Path, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MPIEXEC, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, check=False
+        [MPIEXEC, *arguments],
+        env=environment(directory),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
 
 
 def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -> None:
     script = str(Path(__file__).parent / "mpi_job.py")
-    job = run_job("-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path))
+    job = run_job(
+        tmp_path, "-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path)
+    )
     assert job.returncode == 0, job.stderr
     saved = json.loads((tmp_path / "saved.json").read_text())
     parts = [load_file(tmp_path / entry["name"]) for entry in saved["saved"]]
@@ -88,7 +100,9 @@ def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
     )
     # A Python rank that never answers stands for a server that hangs.
     silent = "import time; from mpi4py import MPI; time.sleep(120)"
-    job = run_job("-n", "1", sys.executable, "-c", silent, ":", "-n", "1", sys.executable, str(script))
+    job = run_job(
+        tmp_path, "-n", "1", sys.executable, "-c", silent, ":", "-n", "1", sys.executable, str(script)
+    )
     assert job.returncode == 31
     assert "server rank 0: CONFIGURE: no answer within 1" in job.stdout
 
@@ -102,11 +116,13 @@ time.sleep(120)
 
 
 @contextmanager
-def waiting_job() -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]]:
+def waiting_job(
+    directory: Path,
+) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]]:
     """A job of one server and one idle trainer: mpiexec, the server, and all processes."""
     job = subprocess.Popen(
         [MPIEXEC, "-n", "1", server_program(), ":", "-n", "1", sys.executable, "-c", WAITING_TRAINER],
-        env=ENVIRONMENT,
+        env=environment(directory),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -126,8 +142,8 @@ def waiting_job() -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[
         job.communicate(timeout=60)
 
 
-def test_sigterm_ends_the_server_and_the_job_with_its_code() -> None:
-    with waiting_job() as (job, server, processes):
+def test_sigterm_ends_the_server_and_the_job_with_its_code(tmp_path: Path) -> None:
+    with waiting_job(tmp_path) as (job, server, processes):
         server.send_signal(signal.SIGTERM)
         _, errors = job.communicate(timeout=60)
         assert job.returncode == 143
@@ -136,14 +152,14 @@ def test_sigterm_ends_the_server_and_the_job_with_its_code() -> None:
         assert psutil.wait_procs(processes, timeout=30)[1] == []
 
 
-def test_a_server_does_not_outlive_mpiexec() -> None:
-    with waiting_job() as (job, server, _):
+def test_a_server_does_not_outlive_mpiexec(tmp_path: Path) -> None:
+    with waiting_job(tmp_path) as (job, server, _):
         job.kill()
         assert psutil.wait_procs([server], timeout=30)[1] == []
 
 
-def test_an_idle_server_leaves_the_core_alone() -> None:
-    with waiting_job() as (_, server, _):
+def test_an_idle_server_leaves_the_core_alone(tmp_path: Path) -> None:
+    with waiting_job(tmp_path) as (_, server, _):
         # CPU time: a busy machine cannot make this fail. A blocked MPI_Recv would use all of a core.
         before = server.cpu_times()
         time.sleep(3)

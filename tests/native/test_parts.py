@@ -46,7 +46,7 @@ def test_the_safetensors_package_reads_what_servers_write(make_worker: MakeWorke
     saved = worker.save(str(tmp_path))
     assert [part["name"] for part in saved] == [f"embedding-{s}.safetensors" for s in range(3)]
     assert sum(int(str(part["rows"])) for part in saved) == 100
-    found = {}
+    found: dict[int, Any] = {}
     for part in saved:
         path = tmp_path / str(part["name"])
         assert path.stat().st_size == part["bytes"]
