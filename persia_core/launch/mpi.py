@@ -1,7 +1,6 @@
 """The mpiexec command of a job on this host, and watching over it until it ends."""
 
 import contextlib
-import ctypes
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from persia_core.embedding.server import server_program
 from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, RankHung
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
+from persia_core.launch.parent import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def run_job(job: Job) -> None:
         text=True,
         errors="replace",
         start_new_session=True,
-        preexec_fn=_end_with_parent,  # noqa: PLW1509 - a prctl call only
+        preexec_fn=end_with_parent,  # noqa: PLW1509 - a prctl call only
     )
     relay = threading.Thread(target=_relay, args=(process, job.run_dir / LOG_FILE), daemon=True)
     relay.start()
@@ -111,11 +111,6 @@ def _shared_memory_of(job_id: str) -> Path | None:
     shutil.rmtree(directory, ignore_errors=True)  # of an earlier attempt whose launcher was killed
     directory.mkdir(mode=0o700)
     return directory
-
-
-def _end_with_parent() -> None:
-    pr_set_pdeathsig = 1
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _relay(process: "subprocess.Popen[str]", path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import NoReturn
 from persia_core.errors import PersiaError
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import Job, RankRecord
+from persia_core.launch.parent import end_with_parent
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Take part in the job of `argv[0]`; any failure ends the whole MPI job by MPI_Abort."""
+    end_with_parent()  # mpiexec may be killed without a chance to end its ranks
     import mpi4py
 
     mpi4py.rc.thread_level = "multiple"
