@@ -40,6 +40,8 @@ def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namesp
         result = command(arguments)
         if getattr(arguments, "result_file", None):
             _write_result(Path(arguments.result_file), result)
+        elif result is not None:
+            print(json.dumps(_document(result), indent=1, default=str))
         return int(ExitCode.OK)
     except PersiaError as error:
         if arguments.verbose:
@@ -96,16 +98,20 @@ def _log_to_stderr(verbose: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
+def _document(result: Any) -> Any:
+    if isinstance(result, BaseModel):
+        return result.model_dump(mode="json")
+    if isinstance(result, list):
+        return [_document(item) for item in result]
+    if is_dataclass(result) and not isinstance(result, type):
+        return asdict(result)
+    return result
+
+
 def _write_result(path: Path, result: Any) -> None:
     """The result of a stage as JSON, for the operator that started it."""
-    if isinstance(result, BaseModel):
-        document = result.model_dump(mode="json")
-    elif is_dataclass(result) and not isinstance(result, type):
-        document = asdict(result)
-    else:
-        document = result
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(document, default=str) + "\n")
+    temporary.write_text(json.dumps(_document(result), default=str) + "\n")
     temporary.rename(path)
 
 

@@ -4,8 +4,6 @@ Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +38,6 @@ def _open(arguments: argparse.Namespace) -> tuple[ModelConfig, Any]:
 
     config = load_config(arguments.config)
     return config, open_store(config.storage)
-
-
-def _say(result: Any) -> Any:
-    document = result.model_dump(mode="json") if hasattr(result, "model_dump") else result
-    print(json.dumps(document, indent=1, default=str))
-    return result
 
 
 def _add_config(commands: _Commands) -> None:
@@ -115,7 +107,7 @@ def _data_land(arguments: argparse.Namespace) -> Any:
     from persia_core.data.raw import land_partition
 
     config, store = _open(arguments)
-    return _say(land_partition(store, config.dataset.name, arguments.ds, arguments.files))
+    return land_partition(store, config.dataset.name, arguments.ds, arguments.files)
 
 
 def _add_hash(commands: _Commands) -> None:
@@ -127,7 +119,7 @@ def _hash(arguments: argparse.Namespace) -> Any:
     from persia_core.data.hashing import hash_partition
 
     config, store = _open(arguments)
-    return _say(hash_partition(config, store, arguments.ds, replace=arguments.replace))
+    return hash_partition(config, store, arguments.ds, replace=arguments.replace)
 
 
 def _add_train(commands: _Commands) -> None:
@@ -140,7 +132,7 @@ def _train(arguments: argparse.Namespace) -> Any:
     from persia_core.launch.train import train_partition
 
     config, store = _open(arguments)
-    return _say(train_partition(config, store, arguments.ds, arguments.run_name, arguments.cold_start))
+    return train_partition(config, store, arguments.ds, arguments.run_name, arguments.cold_start)
 
 
 def _add_evaluate(commands: _Commands) -> None:
@@ -152,7 +144,7 @@ def _evaluate(arguments: argparse.Namespace) -> Any:
     from persia_core.handoff.evaluate import evaluate_version
 
     config, store = _open(arguments)
-    return _say(evaluate_version(config, store, arguments.model_version, arguments.ds))
+    return evaluate_version(config, store, arguments.model_version, arguments.ds)
 
 
 def _add_publish(commands: _Commands) -> None:
@@ -169,7 +161,7 @@ def _publish(arguments: argparse.Namespace) -> Any:
 
     config, store = _open(arguments)
     run_dir = run_directory(work_dir(), config.name, arguments.ds, arguments.run_name)
-    return _say(publish(config, store, arguments.ds, run_dir))
+    return publish(config, store, arguments.ds, run_dir)
 
 
 def _add_validate(commands: _Commands) -> None:
@@ -186,14 +178,14 @@ def _validate_data(arguments: argparse.Namespace) -> Any:
     from persia_core.validation.data_suite import validate_partition
 
     config, store = _open(arguments)
-    return _say(validate_partition(config, store, arguments.ds))
+    return validate_partition(config, store, arguments.ds)
 
 
 def _validate_model(arguments: argparse.Namespace) -> Any:
     from persia_core.validation.model import validate_model
 
     config, store = _open(arguments)
-    return _say(validate_model(config, store, arguments.model_version))
+    return validate_model(config, store, arguments.model_version)
 
 
 def _add_promote(commands: _Commands) -> None:
@@ -206,7 +198,7 @@ def _promote(arguments: argparse.Namespace) -> Any:
     from persia_core.handoff.promote import promote
 
     config, store = _open(arguments)
-    return _say(promote(config, store, arguments.model_version, reason=arguments.reason))
+    return promote(config, store, arguments.model_version, reason=arguments.reason)
 
 
 def _add_models(commands: _Commands) -> None:
@@ -221,14 +213,14 @@ def _models_list(arguments: argparse.Namespace) -> Any:
     from persia_core.handoff.models import list_versions
 
     config, store = _open(arguments)
-    return _say([asdict(version) for version in list_versions(store, config.name)])
+    return list_versions(store, config.name)
 
 
 def _models_show(arguments: argparse.Namespace) -> Any:
     from persia_core.handoff.models import show_version
 
     config, store = _open(arguments)
-    return _say(show_version(store, config.name, arguments.model_version))
+    return show_version(store, config.name, arguments.model_version)
 
 
 def _add_platform(commands: _Commands) -> None:

@@ -118,7 +118,7 @@ def _relay(process: "subprocess.Popen[str]", path: Path) -> None:
         for line in process.stdout or ():
             file.write(line)
             file.flush()
-            log.info("%s", line.rstrip("\n"))
+            sys.stderr.write(line)  # ranks put time and name in front of their lines themselves
 
 
 def _end(process: "subprocess.Popen[str]", job_id: str) -> None:
