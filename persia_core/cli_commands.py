@@ -54,10 +54,10 @@ def _config_check(arguments: argparse.Namespace) -> None:
     import yaml
 
     from persia_core.config.plan import plan_of
-    from persia_core.training.dense import model_class
+    from persia_core.training.dense import network_class
 
     config = load_config(arguments.file)
-    model_class(config.training.model)
+    network_class(config)
     plan = plan_of(config)
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
     print(f"\n# plan: {plan.ranks} ranks = {plan.servers} embedding servers + {plan.trainers} trainers")

@@ -3,7 +3,6 @@
 torch is imported by `predict` only: whoever needs just the embeddings does without it.
 """
 
-import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -171,16 +170,14 @@ def _column(rows: pa.Table, name: str, type_: Any) -> Any:
 
 def _network_class(import_path: str) -> Any:
     """The torch.nn.Module subclass named by a checked import path; nothing else is ever called."""
-    from torch import nn
+    from persia_core.models.by_path import model_class
 
-    module, name = import_path.split(":")
     try:
-        cls = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        return model_class(import_path)
+    except ImportError as error:
         raise EnvironmentProblem(
             f"the model class {import_path} cannot be imported: {error}",
             "install the package it is in beside persia_core",
         ) from error
-    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
-        raise Corrupt(f"{SCHEMA_FILE}: {import_path} is no torch.nn.Module", _REMEDY)
-    return cls
+    except (TypeError, ValueError) as error:
+        raise Corrupt(f"{SCHEMA_FILE}: {import_path}: {error}", _REMEDY) from error

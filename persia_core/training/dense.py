@@ -1,8 +1,6 @@
 """The dense network: built from its import path, replicated, synchronised by all-reduce."""
 
 import hashlib
-import importlib
-import re
 from typing import Any
 
 import torch
@@ -11,28 +9,20 @@ from torch.nn.parallel import DistributedDataParallel
 
 from persia_core.config import ModelConfig
 from persia_core.errors import ConfigError
+from persia_core.models.by_path import model_class
 from persia_core.training.group import TrainerGroup
 
-_IMPORT_PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
-
-def model_class(path: str) -> type[nn.Module]:
-    """The torch.nn.Module named by "package.module:Class". Raises ConfigError saying what is wrong."""
-    if not _IMPORT_PATH.fullmatch(path):
-        raise ConfigError(f"training.model {path!r} is no import path", "write package.module:Class")
-    module_name, class_name = path.split(":")
+def network_class(config: ModelConfig) -> type[nn.Module]:
+    """The class that `training.model` names. Raises ConfigError saying what is wrong with it."""
+    path = config.training.model
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
-    except (ImportError, AttributeError) as error:
+        return model_class(path)
+    except (ImportError, TypeError, ValueError) as error:
         raise ConfigError(
             f"training.model {path}: {error}",
-            "check the spelling and that the package is installed where the trainers run",
+            "name a torch.nn.Module as package.module:Class, installed where the trainers run",
         ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ConfigError(
-            f"training.model {path} is no torch.nn.Module", "name a subclass of torch.nn.Module"
-        )
-    return found
 
 
 def build_model(config: ModelConfig) -> nn.Module:
@@ -40,7 +30,7 @@ def build_model(config: ModelConfig) -> nn.Module:
     dims = {feature.name: config.table(feature.table).dim for feature in config.id_features}
     torch.manual_seed(config.training.seed)
     try:
-        return model_class(config.training.model)(
+        return network_class(config)(
             dense_dim=len(config.dense_features), embedding_dims=dims, **config.training.model_args
         )
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Bad input as the person at the command line meets it: message, remedy, exit code, and a re-run that works."""
+"""Bad input as seen at the command line: message, remedy, exit code, and a re-run that works."""
 
 import json
 from pathlib import Path

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from persia_core.models.by_path import model_class
 from persia_core.models.deepfm import DeepFM
 from persia_core.models.dlrm import DLRM
 from persia_core.models.dnn import DNN
@@ -232,3 +233,20 @@ def test_inputs_that_do_not_match_are_refused(model_class: Model) -> None:
         model(dense, {**embeddings, "item": torch.zeros(3, 4)})
     with pytest.raises(ValueError, match=r"'item' must be \[4, 4\], got \[4, 5\]"):
         model(dense, {**embeddings, "item": torch.zeros(4, 5)})
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        ("persia_core.models.dnn", ValueError),
+        ("persia_core.models.dnn:DNN()", ValueError),
+        ("persia_core.models.absent:DNN", ImportError),
+        ("persia_core.models.dnn:Absent", ImportError),
+        ("os:getcwd", TypeError),
+        ("collections:OrderedDict", TypeError),
+    ],
+)
+def test_only_a_module_by_a_plain_import_path_is_a_model(path: str, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        model_class(path)
+    assert model_class("persia_core.models.dnn:DNN") is DNN
