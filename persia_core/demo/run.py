@@ -64,8 +64,7 @@ def _train_all(data: DemoData, platform: Platform, begun: float) -> list[Day]:
     store = open_store(config.storage)
     _forget_earlier_demo(config, store)
     for ds, path in data.days.items():
-        for key in land_partition(store, config.dataset.name, ds, [path]):
-            _say(f"  landed {store.uri(key)}")
+        land_partition(store, config.dataset.name, ds, [path])
 
     _say(f"[3/4] One run of the DAG {DAG_ID} per partition")
     airflow = AirflowClient(platform.airflow_url, platform.home, DAG_ID)

@@ -92,7 +92,9 @@ class PartitionRun:
         if predicted is None:
             return None
         found = summary(read_labels(self._partition), predicted)
-        log.info("evaluation of %s: %s", self._job.ds, ", ".join(f"{k} {v}" for k, v in found.items()))
+        log.info(
+            "before training on %s: %s", self._job.ds, ", ".join(f"{k} {_short(v)}" for k, v in found.items())
+        )
         return found
 
     def train(self) -> tuple[Account, float]:
@@ -120,7 +122,15 @@ class PartitionRun:
             self._job.run_dir,
         )
         self._group.barrier()  # every trainer has drained: nothing is in flight
-        return account, time.monotonic() - started
+        seconds = time.monotonic() - started
+        log.info(
+            "trained: %d samples in %d steps, %.1f s, %.0f samples/s",
+            account.visits_trained,
+            account.steps_done,
+            seconds,
+            account.visits_trained / seconds,
+        )
+        return account, seconds
 
     def save(self, account: Account) -> None:
         """Write the checkpoint: one cut, since no trainer goes on before it is written."""
@@ -147,13 +157,15 @@ class PartitionRun:
         predicted = self._evaluator.predict(self._partition, self._partition.rows)
         if predicted is None:
             return
+        after = summary(read_labels(self._partition), predicted)
+        log.info("after training: %s", ", ".join(f"{k} {_short(v)}" for k, v in after.items()))
         count = min(PARITY_ROWS, self._partition.rows)
         write_parity(self._job.run_dir, self._partition.read(0, count), predicted[:count])
         stats = self._worker.stats()
         metrics = {
             **account.to_dict(),
             "before": before,
-            "after": summary(read_labels(self._partition), predicted),
+            "after": after,
             "staleness": staleness_of(stats),
             "table_rows": table_rows_of(stats),
             "servers": stats,
@@ -168,6 +180,10 @@ class PartitionRun:
         if self._lead:
             self._worker.shutdown()
         self._group.leave()
+
+
+def _short(value: float | int | None) -> str:
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
 def _manifest(directory: Path) -> Manifest:

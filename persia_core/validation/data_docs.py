@@ -1,25 +1,20 @@
 """Running Great Expectations and keeping its Data Docs.
 
-Data Docs are the detail for those who want it; they load their styles from the network, and what the
+Its pages are the detail for those who want it; they load their styles from the network, and what the
 pipeline decides by is the verdict.
 """
 
-import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from persia_core.handoff.object_store import ObjectStore
 from persia_core.validation.data_rules import Rule
 from persia_core.validation.expectations import great_expectations
 
 if TYPE_CHECKING:
     import pandas as pd
 
-log = logging.getLogger(__name__)
-
-INDEX = "index.html"
 _SITE = "local"
 _LEFT_OUT = {".otf", ".gif"}  # fonts and tutorial animations: megabytes for every partition
 
@@ -91,13 +86,8 @@ class DataDocs:
             found[answer["expectation_config"]["meta"]["rule"]] = Outcome(bool(item.success), answer)
         return [found[position] for position in range(len(rules))]
 
-    def publish(self, store: ObjectStore, prefix: str) -> str:
-        """Build the pages and upload them under `prefix`; returns the key of the index page."""
+    def build(self) -> list[str]:
+        """Build the pages; returns the paths of all files to keep, relative to the site."""
         self._context.build_data_docs(site_names=[_SITE])
-        pages = sorted(
-            path for path in self._site.rglob("*") if path.is_file() and path.suffix not in _LEFT_OUT
-        )
-        for path in pages:
-            store.upload(path, prefix + path.relative_to(self._site).as_posix())
-        log.info("kept %d files of Data Docs under %s", len(pages), store.uri(prefix))
-        return prefix + INDEX
+        files = (path for path in self._site.rglob("*") if path.is_file() and path.suffix not in _LEFT_OUT)
+        return sorted(path.relative_to(self._site).as_posix() for path in files)

@@ -15,8 +15,12 @@ from persia_core.validation.data_docs import DataDocs, Outcome
 from persia_core.validation.data_rules import Rule, figure_rules, figures, value_rules
 from persia_core.validation.data_verdict import Check, DataVerdict
 from persia_core.validation.sample import sample_frame, sample_partition
+from persia_core.validation.verdict_page import verdict_page
 
 log = logging.getLogger(__name__)
+
+INDEX = "index.html"
+DETAIL = "great_expectations"
 
 
 def validate_partition(config: ModelConfig, store: ObjectStore, ds: str) -> DataVerdict:
@@ -36,34 +40,46 @@ def validate_partition(config: ModelConfig, store: ObjectStore, ds: str) -> Data
         )
     log.info("checking ds=%s of %s: %d rows", ds, config.dataset.name, sample.rows_in_files)
     checks: list[Check] = []
+    prefix = data_docs_prefix(config.dataset.name, ds)
     with tempfile.TemporaryDirectory(prefix="data-docs-", dir=work_dir()) as site:
-        docs = DataDocs(Path(site))
+        docs = DataDocs(Path(site) / DETAIL)
         checks += _check_figures(docs, config, ds, figures(config, manifest, sample))
         if sample.rows is not None:
             rules = value_rules(config, ds)
             outcomes = docs.check("values", ds, sample_frame(config, sample.rows), rules)
             checks += [_values_check(*pair) for pair in zip(rules, outcomes, strict=True)]
-        index = docs.publish(store, data_docs_prefix(config.dataset.name, ds))
-    verdict = DataVerdict(
-        passed=all(check.passed for check in checks),
-        dataset=config.dataset.name,
-        ds=ds,
-        hashed_digest=manifest.digest,
-        rows=sample.rows_in_files,
-        sampled_rows=0 if sample.rows is None else sample.rows.num_rows,
-        checks=checks,
-        data_docs=index,
-    )
+        verdict = DataVerdict(
+            passed=all(check.passed for check in checks),
+            dataset=config.dataset.name,
+            ds=ds,
+            hashed_digest=manifest.digest,
+            rows=sample.rows_in_files,
+            sampled_rows=0 if sample.rows is None else sample.rows.num_rows,
+            checks=checks,
+            data_docs=prefix + INDEX,
+        )
+        _keep_docs(store, prefix, Path(site), docs, verdict)
     store.put(data_verdict(config.dataset.name, ds), verdict.model_dump_json(indent=1).encode())
     for check in checks:
         log.log(logging.DEBUG if check.passed else logging.WARNING, "%s: %s", check.name, check.reason)
     if not verdict.passed:
         raise DataRefused(
             f"partition ds={ds} of {config.dataset.name}: " + "; ".join(verdict.reasons),
-            f"see {store.uri(index)}; mend the day and hash it again (--replace), or change data_checks",
+            f"see {store.uri(verdict.data_docs)}; mend the day and hash it again (--replace), "
+            "or change data_checks",
         )
     log.info("ds=%s passed %d checks", ds, len(checks))
     return verdict
+
+
+def _keep_docs(store: ObjectStore, prefix: str, site: Path, docs: DataDocs, verdict: DataVerdict) -> None:
+    """Upload the pages of Great Expectations, and in front of them the verdict as a page of our own."""
+    files = [f"{DETAIL}/{name}" for name in docs.build()]
+    pages = [name for name in files if name.startswith((f"{DETAIL}/validations/", f"{DETAIL}/expectations/"))]
+    (site / INDEX).write_text(verdict_page(verdict, pages), encoding="utf-8")
+    for name in (*files, INDEX):
+        store.upload(site / name, prefix + name)
+    log.info("kept %d files of Data Docs, see %s", len(files) + 1, store.uri(prefix + INDEX))
 
 
 def _check_figures(docs: DataDocs, config: ModelConfig, ds: str, found: dict[str, Any]) -> list[Check]:

@@ -1,5 +1,6 @@
 """The data suite: a good partition passes, and each kind of damage fails its own check with its reason."""
 
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -65,8 +66,12 @@ def test_a_good_partition_passes_and_its_docs_and_verdict_are_kept(s3_store: S3S
     assert verdict.data_docs == data_docs_prefix("clicks", DS) + "index.html"
     pages = {info.key.removeprefix(data_docs_prefix("clicks", DS)) for info in s3_store.list("data_docs/")}
     index = s3_store.get(verdict.data_docs).data.decode()
-    linked = {page for page in pages if page.startswith("validations/") and page in index}
-    assert len(linked) == 2
+    results = {page for page in pages if page.startswith("great_expectations/validations/")}
+    assert len(results) == 2
+    assert all(f'href="{page}"' in index for page in results)
+    assert all(check.reason in html.unescape(index) for check in verdict.checks)
+    assert "passed</span>" in index and "refused" not in index
+    assert "http" not in index, "the page needs no network"
     validate_partition(config, s3_store, DS)
     again = {info.key.removeprefix(data_docs_prefix("clicks", DS)) for info in s3_store.list("data_docs/")}
     assert again == pages
@@ -153,7 +158,9 @@ def test_each_damage_fails_its_check(store: LocalStore, check: str, change: Chan
     failed = {found["name"]: found["reason"] for found in stored["checks"] if not found["passed"]}
     assert failed[check].startswith(reason)
     assert set(failed) <= {check, *ALSO.get(check, ())}
-    assert any(info.key.endswith("index.html") for info in store.list(data_docs_prefix("clicks", DS)))
+    page = html.unescape(store.get(data_docs_prefix("clicks", DS) + "index.html").data.decode())
+    assert "refused</span>" in page
+    assert all(found in page for found in failed.values())
 
 
 # What one damage cannot help but break as well: a null or a NaN has no place in an order or a rate.
