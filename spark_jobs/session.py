@@ -38,6 +38,7 @@ def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g"
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
         builder = builder.config(map=_launch_settings(scratch, cores, memory))
+    logging.getLogger("py4j").setLevel(logging.WARNING)  # it would log on its way out, to closed streams
     session = builder.getOrCreate()
     log.info("Spark %s started in %.1f s", session.version, time.monotonic() - start)
     try:
