@@ -13,7 +13,7 @@ from persia_core.checkpoint.layout import is_embedding_part
 from persia_core.checkpoint.write import write_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.data.partition import LocalPartition
-from persia_core.embedding.tables import table_specs
+from persia_core.embedding.tables import table_indices, table_specs
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
@@ -191,12 +191,11 @@ def _manifest(directory: Path) -> Manifest:
 
 
 def _connect(config: ModelConfig, trainer: int) -> EmbeddingWorker:
-    tables = [table.name for table in config.tables]
     return EmbeddingWorker(
         transport="mpi",
         servers=config.cluster.servers,
         tables=table_specs(config),
-        features=[tables.index(feature.table) for feature in config.id_features],
+        features=table_indices(config),
         trainer=trainer,
         trainers=config.cluster.trainers,
         staleness=config.training.staleness,
