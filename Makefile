@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements.txt requirements-dev.txt
 NATIVE_SOURCES := $(shell find native -type f 2>/dev/null) pyproject.toml
+BENCH_PACKAGES := build/bench-python
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down status lint types format check clean
+.PHONY: help setup demo test up down status lint types format bench-store check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +53,20 @@ format: setup ## rewrite the sources in the project's format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 	@find native -name '*.cc' -o -name '*.h' | xargs $(BIN)/clang-format -i
+
+$(BENCH_PACKAGES)/.installed: requirements-bench.txt $(VENV)/.requirements
+	@rm -rf $(BENCH_PACKAGES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(BENCH_PACKAGES) -r $<
+	@touch $@
+
+build/bench/.built: $(wildcard native/bench/*) native/CMakeLists.txt $(VENV)/.requirements
+	@cmake -S native -B build/bench -G Ninja -DCMAKE_BUILD_TYPE=Release -DPERSIA_BUILD_BENCH=ON \
+	    -DPython_EXECUTABLE=$(CURDIR)/$(BIN)/python >/dev/null
+	@cmake --build build/bench --target persia_bench >/dev/null
+	@touch $@
+
+bench-store: setup $(BENCH_PACKAGES)/.installed build/bench/.built ## the store beside its peers (SMALL=1: tiny)
+	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.store $(if $(SMALL),--small) $(ARGS)
 
 check: lint types test ## what .ci/run runs
 

@@ -24,6 +24,27 @@ def server_of(ids: NDArray[np.uint64], servers: int) -> NDArray[np.uint32]:
 def initial_rows(table: dict[str, object], seed: int, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
     """The weights that rows of `table` have before any update; shape [n, dim]."""
 
+class Store:
+    """One embedding table in this process, without a server: for tests and benchmarks.
+
+    Calls release the GIL, and wait for one another. Ids must have the prefix of the table (ValueError).
+    """
+
+    def __init__(self, table: dict[str, object], seed: int, servers: int = 1) -> None: ...
+    def lookup(
+        self, ids: NDArray[np.uint64], training: bool, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Weights of `ids` [n], which may repeat, as [n, dim], in `out` if given; no row reads as zeros.
+
+        With `training`, ids without a row get one if they are admitted, and the clock of recency advances.
+        """
+    def update(self, ids: NDArray[np.uint64], gradients: NDArray[np.float32]) -> None:
+        """One optimizer step per distinct id, with the sum of its gradients [n, dim], which are finite."""
+    def stats(self) -> dict[str, int]:
+        """The counters `tables.<name>.*` of docs/formats/wire.md."""
+    def memory(self) -> dict[str, int | None]:
+        """`bytes` as allocated, `payload_bytes` (weights and state) in them, `row_bytes`, `capacity_rows`."""
+
 class Lookup:
     """Pooled activations of one batch, and what is needed to send its gradients back.
 

@@ -5,6 +5,7 @@
 namespace persia::bindings {
 
 void bind_ids(nanobind::module_& module);
+void bind_store(nanobind::module_& module);
 void bind_worker(nanobind::module_& module);
 void bind_testing(nanobind::module_& module);
 

@@ -1,7 +1,10 @@
 #include "table_dict.h"
 
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 
@@ -25,6 +28,7 @@ class Keys {
       throw std::invalid_argument(where_ + ": key " + key + " has a value of the wrong type or range");
     }
   }
+  bool has(const char* key) const { return dict_.contains(key); }
   void end() const {
     if (dict_.size() != read_) throw std::invalid_argument(where_ + " has an unknown key");
   }
@@ -38,35 +42,22 @@ class Keys {
   std::size_t read_ = 0;
 };
 
-OptimizerSpec optimizer_from_dict(const nb::dict& dict, const std::string& where) {
-  Keys keys(dict, where + ": optimizer");
-  OptimizerSpec spec;
-  const auto kind = keys.get<std::string>("kind");
-  spec.learning_rate = keys.get<double>("learning_rate");
-  if (kind == "adagrad") {
-    spec.kind = OptimizerKind::kAdagrad;
-    spec.initial_accumulator = keys.get<double>("initial_accumulator");
-    spec.epsilon = keys.get<double>("epsilon");
-  } else if (kind != "sgd") {
-    keys.unknown("kind", kind);
+template <typename Spec>
+Spec spec_from_dict(const nb::dict& dict, const std::string& where, std::span<const Kind<Spec>> kinds) {
+  Keys keys(dict, where);
+  const auto name = keys.get<std::string>("kind");
+  for (std::size_t kind = 0; kind < kinds.size(); ++kind) {
+    if (name != kinds[kind].name) continue;
+    Spec spec;
+    spec.kind = static_cast<decltype(spec.kind)>(kind);
+    for (const Field<Spec>& field : kinds[kind].fields) {
+      if (field.optional && !keys.has(field.name)) continue;
+      spec.*field.member = keys.get<double>(field.name);
+    }
+    keys.end();
+    return spec;
   }
-  keys.end();
-  return spec;
-}
-
-InitializerSpec initializer_from_dict(const nb::dict& dict, const std::string& where) {
-  Keys keys(dict, where + ": initializer");
-  InitializerSpec spec;
-  const auto kind = keys.get<std::string>("kind");
-  if (kind == "uniform") {
-    spec.kind = InitializerKind::kUniform;
-    spec.low = keys.get<double>("low");
-    spec.high = keys.get<double>("high");
-  } else if (kind != "zeros") {
-    keys.unknown("kind", kind);
-  }
-  keys.end();
-  return spec;
+  keys.unknown("kind", name);
 }
 
 }  // namespace
@@ -82,9 +73,17 @@ TableSpec table_from_dict(const nb::dict& dict) {
   const auto pooling = keys.get<std::string>("pooling");
   if (pooling != "sum" && pooling != "mean") keys.unknown("pooling", pooling);
   table.pooling = pooling == "mean" ? Pooling::kMean : Pooling::kSum;
-  table.optimizer = optimizer_from_dict(keys.get<nb::dict>("optimizer"), where);
-  table.initializer = initializer_from_dict(keys.get<nb::dict>("initializer"), where);
+  table.optimizer = spec_from_dict(keys.get<nb::dict>("optimizer"), where + ": optimizer", optimizer_kinds());
+  table.initializer =
+      spec_from_dict(keys.get<nb::dict>("initializer"), where + ": initializer", initializer_kinds());
+  if (keys.has("admission")) {
+    table.admission =
+        spec_from_dict(keys.get<nb::dict>("admission"), where + ": admission", admission_kinds());
+  }
   table.expected_rows = keys.get<std::uint64_t>("expected_rows");
+  if (keys.has("capacity_bytes")) {
+    table.capacity_bytes = keys.get<std::optional<std::uint64_t>>("capacity_bytes").value_or(0);
+  }
   keys.end();
   return table;
 }

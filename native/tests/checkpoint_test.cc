@@ -21,7 +21,9 @@ struct Filled {
     for (std::uint64_t v = 0; v < 40; ++v) ids.push_back(id(1, v * v));
     std::vector<float> rows(ids.size() * 3);
     stores[0]->lookup_training(ids, rows);
-    stores[0]->update(ids, rows);
+    std::vector<const float*> gradients;
+    for (std::size_t i = 0; i < ids.size(); ++i) gradients.push_back(rows.data() + 3 * i);
+    stores[0]->update(ids, gradients);
   }
   Stores empty() const {
     Stores fresh;
@@ -60,13 +62,14 @@ TEST(parts_are_read_by_any_number_of_servers) {
     for (std::uint32_t server = 0; server < servers; ++server) {
       Stores fresh = filled.empty();
       rows += read_parts({path}, server, servers, filled.tables, fresh).rows;
-      fresh[0]->for_each([&](std::uint64_t key, std::span<const float> weights, std::span<const float>) {
-        CHECK(server_of(key, servers) == server);
-        std::vector<float> expected(3);
-        const std::vector<std::uint64_t> one{key};
-        CHECK(filled.stores[0]->lookup_evaluation(one, expected).empty());
-        CHECK(std::equal(weights.begin(), weights.end(), expected.begin()));
-      });
+      fresh[0]->for_each(
+          [&](std::uint64_t key, std::span<const float> weights, std::span<const float>, std::uint32_t) {
+            CHECK(server_of(key, servers) == server);
+            std::vector<float> expected(3);
+            const std::vector<std::uint64_t> one{key};
+            CHECK(filled.stores[0]->lookup_evaluation(one, expected).empty());
+            CHECK(std::equal(weights.begin(), weights.end(), expected.begin()));
+          });
     }
     CHECK(rows == 40);
   }

@@ -20,8 +20,8 @@ inline TableSpec table(const std::string& name, std::uint32_t prefix, std::uint3
   spec.prefix = prefix;
   spec.prefix_bits = 8;
   spec.dim = dim;
-  spec.optimizer = {kind, 0.5, 0.0, 1e-10};
-  spec.initializer = {InitializerKind::kUniform, -1, 1};
+  spec.optimizer = {.kind = kind, .learning_rate = 0.5, .epsilon = 1e-10};
+  spec.initializer = {.kind = InitializerKind::kUniform, .low = -1, .high = 1};
   spec.expected_rows = 10;
   return spec;
 }

@@ -67,10 +67,12 @@ IdFeature = CategoricalFeature | MultiCategoricalFeature | TimestampFeature
 
 
 class Sgd(Section):
-    """w -= learning_rate * g"""
+    """d = g + weight_decay * w; b = momentum * b + d; w -= learning_rate * b."""
 
     kind: Literal["sgd"]
     learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
 
 
 class Adagrad(Section):
@@ -82,7 +84,37 @@ class Adagrad(Section):
     epsilon: Annotated[float, Field(gt=0)] = 1e-10
 
 
-Optimizer = Annotated[Sgd | Adagrad, Field(discriminator="kind")]
+class RowwiseAdagrad(Section):
+    """a += mean(g^2); w -= learning_rate * g / (sqrt(a) + epsilon): one accumulator per row (FBGEMM)."""
+
+    kind: Literal["rowwise_adagrad"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    initial_accumulator: Annotated[float, Field(ge=0)] = 0.0
+    epsilon: Annotated[float, Field(gt=0)] = 1e-10
+
+
+class Adam(Section):
+    """Adam (Kingma, Ba 2015) with bias correction by the number of steps that the row itself has taken."""
+
+    kind: Literal["adam"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    beta1: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    beta2: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    epsilon: Annotated[float, Field(gt=0)] = 1e-8
+
+
+class Ftrl(Section):
+    """FTRL-proximal, per element (McMahan et al. 2013); `learning_rate` is its alpha."""
+
+    kind: Literal["ftrl"]
+    learning_rate: Annotated[float, Field(gt=0)]
+    initial_accumulator: Annotated[float, Field(ge=0)] = 0.0
+    beta: Annotated[float, Field(ge=0)] = 1.0
+    l1: Annotated[float, Field(ge=0)] = 0.0
+    l2: Annotated[float, Field(ge=0)] = 0.0
+
+
+Optimizer = Annotated[Sgd | Adagrad | RowwiseAdagrad | Adam | Ftrl, Field(discriminator="kind")]
 
 
 class Uniform(Section):
@@ -105,7 +137,46 @@ class Zeros(Section):
     kind: Literal["zeros"]
 
 
-Initializer = Annotated[Uniform | Zeros, Field(discriminator="kind")]
+class Normal(Section):
+    """Every weight of a new row is normal, a pure function of (seed, id)."""
+
+    kind: Literal["normal"]
+    mean: float = 0.0
+    std: Annotated[float, Field(gt=0)] = 0.01
+
+
+class ScaledUniform(Section):
+    """Every weight of a new row is uniform in [-scale / sqrt(dim), scale / sqrt(dim))."""
+
+    kind: Literal["scaled_uniform"]
+    scale: Annotated[float, Field(gt=0)] = 1.0
+
+
+Initializer = Annotated[Uniform | Zeros | Normal | ScaledUniform, Field(discriminator="kind")]
+
+
+class Always(Section):
+    """Every id gets a row when it is first looked up for training."""
+
+    kind: Literal["always"] = "always"
+
+
+class Sightings(Section):
+    """An id gets its row at the `count`-th training lookup of it; until then it reads as zeros."""
+
+    kind: Literal["sightings"]
+    count: Annotated[int, Field(ge=1, le=255)]
+
+
+class Probability(Section):
+    """Ids get rows by a hash of (seed, id), `probability` of them all; the others read as zeros."""
+
+    kind: Literal["probability"]
+    probability: Annotated[float, Field(gt=0, le=1)]
+
+
+Admission = Annotated[Always | Sightings | Probability, Field(discriminator="kind")]
+ROW_OVERHEAD_BYTES = 24  # what a row takes of the capacity beyond weights and optimizer state
 
 
 class EmbeddingTable(Section):
@@ -117,9 +188,29 @@ class EmbeddingTable(Section):
     pooling: Literal["sum", "mean"] = "sum"
     optimizer: Optimizer
     initializer: Initializer = Uniform()
+    admission: Admission = Always()
     expected_rows: Annotated[int, Field(ge=1)] = 10_000  # over all servers, for the memory plan
+    # On each server. A full table evicts the row least recently looked up for training; null: unbounded.
+    capacity_bytes: Annotated[int, Field(ge=1, lt=2**63)] | None = None
 
     @property
     def state_dim(self) -> int:
         """Floats of optimizer state per row."""
-        return self.dim if self.optimizer.kind == "adagrad" else 0
+        match self.optimizer:
+            case Sgd(momentum=momentum):
+                return self.dim if momentum > 0 else 0
+            case Adagrad():
+                return self.dim
+            case RowwiseAdagrad():
+                return 1
+            case Adam():
+                return 2 * self.dim + 1  # two moments, and the number of steps
+            case Ftrl():
+                return 2 * self.dim
+
+    @model_validator(mode="after")
+    def _holds_a_row(self) -> "EmbeddingTable":
+        row = 4 * (self.dim + self.state_dim) + ROW_OVERHEAD_BYTES
+        if self.capacity_bytes is not None and self.capacity_bytes < row:
+            raise ValueError(f"capacity_bytes must be at least the {row} bytes that one row takes")
+        return self

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from persia_core.config.model import ModelConfig
 
-# Beyond weights and optimizer state a row costs an index entry and bookkeeping.
-_OVERHEAD_BYTES_PER_ROW = 64
+# Beyond weights and optimizer state a row costs its share of the index, recency included.
+_OVERHEAD_BYTES_PER_ROW = 24
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,13 @@ class Plan:
 
 
 def plan_of(config: ModelConfig) -> Plan:
-    """The plan of a configuration; rows come from each table's `expected_rows`."""
+    """The plan of a configuration; rows are each table's `expected_rows`, at most what its capacity holds."""
     servers = config.cluster.servers
     tables = []
     for table in config.tables:
         row = 4 * (table.dim + table.state_dim) + _OVERHEAD_BYTES_PER_ROW
         rows = -(-table.expected_rows // servers)
+        if table.capacity_bytes is not None:
+            rows = min(rows, table.capacity_bytes // row)
         tables.append(TablePlan(table.name, table.dim, row, rows, row * rows))
     return Plan(servers + config.cluster.trainers, servers, config.cluster.trainers, tables)

@@ -7,16 +7,21 @@ from persia_core.config.model import ModelConfig
 
 
 class TableSpec(TypedDict):
-    """One table. Every key must be there, and no other; values are checked by the worker (ValueError)."""
+    """One table. Keys must be there unless they say otherwise, and no others.
+
+    Values are checked by the worker (ValueError).
+    """
 
     name: str
     prefix: int  # the top prefix_bits of every id of the table
     prefix_bits: int  # the same for all tables
     dim: int
     pooling: str  # "sum" or "mean"
-    optimizer: dict[str, Any]  # kind "sgd" or "adagrad", and that section's other keys
-    initializer: dict[str, Any]  # kind "uniform" (low, high) or "zeros"
+    optimizer: dict[str, Any]  # kind, and that section's other keys, as in persia_core.config.features
+    initializer: dict[str, Any]  # the same
+    admission: dict[str, Any]  # the same; may be left out, and is "always" then
     expected_rows: int  # over all servers
+    capacity_bytes: int | None  # on each server; may be left out, and is None (unbounded) then
 
 
 def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
@@ -29,7 +34,9 @@ def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
         pooling=table.pooling,
         optimizer=table.optimizer.model_dump(),
         initializer=table.initializer.model_dump(),
+        admission=table.admission.model_dump(),
         expected_rows=table.expected_rows,
+        capacity_bytes=table.capacity_bytes,
     )
 
 

@@ -29,7 +29,8 @@ def configure_payload(trainers: int = 1, staleness: int = 4) -> bytes:
     table = struct.pack("<I", 1) + b"t" + struct.pack("<IIII", 1, PREFIX_BITS, 2, 0)
     optimizer = struct.pack("<Iddd", 0, 0.5, 0.0, 0.0)
     initializer = struct.pack("<Idd", 1, -0.5, 0.25)
-    return header + table + optimizer + initializer + struct.pack("<Q", 100)
+    admission = struct.pack("<I", 0)
+    return header + table + optimizer + initializer + admission + struct.pack("<QQ", 100, 0)
 
 
 def lookup_payload(batch: int, values: list[int], training: int = 1) -> bytes:

@@ -77,7 +77,7 @@ def test_wrong_tables_are_named() -> None:
         ({"prefix": 256}, "prefix"),
         ({"pooling": "max"}, "pooling"),
         (
-            {"optimizer": {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9}},
+            {"optimizer": {"kind": "sgd", "learning_rate": 0.1, "beta1": 0.9}},
             "optimizer has an unknown key",
         ),
         ({"initializer": {"kind": "uniform", "low": 1.0, "high": 1.0}}, "low < high"),

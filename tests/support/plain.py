@@ -56,8 +56,10 @@ class PlainModel:
                         eps=wanted.epsilon,
                     )
                 )
-            else:
+            elif wanted.kind == "sgd":
                 self.optimizers.append(torch.optim.SGD(bag.parameters(), lr=wanted.learning_rate))
+            else:
+                raise NotImplementedError(f"the oracle has no {wanted.kind} yet")
 
     def logits(self, rows: range) -> torch.Tensor:
         pooled = {}

@@ -5,14 +5,18 @@
 #include <span>
 #include <vector>
 
+#include "persia/id_index.h"
+
 namespace persia {
 
+// Valid until the summer is used again, and as long as what was added to it.
 struct GradientSum {
-  std::vector<std::uint64_t> ids;  // distinct, in order of first appearance
-  std::vector<float> gradients;    // [ids, dim], float32 sums in order of appearance
+  std::span<const std::uint64_t> ids;       // distinct, in order of first appearance
+  std::span<const float* const> gradients;  // of each id, [dim]: its only one, or the float32 sum in order
+  std::span<const float> sums;              // those of them that were made here, one behind the other
 };
 
-// Adds `gradients` [ids, dim] of each id, one source after another.
+// Adds `gradients` [ids, dim] of each id, one source after another. Keeps its memory from use to use.
 class GradientSummer {
  public:
   explicit GradientSummer(std::uint32_t dim) : dim_(dim) {}
@@ -24,8 +28,15 @@ class GradientSummer {
     std::span<const std::uint64_t> ids;
     std::span<const float> gradients;
   };
+  void add_to(std::uint32_t position, const float* gradient);
+
   std::uint32_t dim_;
   std::vector<Source> sources_;
+  IdIndex index_;
+  std::vector<const float*> gradients_;
+  std::vector<std::uint32_t> sum_of_;  // of each id: which of sums_, or kNone
+  std::vector<std::uint32_t> summed_;  // of each sum: the position of its id
+  std::vector<float> sums_;
 };
 
 bool all_finite(std::span<const float> values);

@@ -1,4 +1,4 @@
-// Optimizers: one step on one row, whose state lies beside its weights.
+// Optimizers: steps on rows whose state lies behind their weights.
 #pragma once
 
 #include <cstdint>
@@ -9,21 +9,29 @@
 
 namespace persia {
 
+// One step of one row: `row` are its dim weights, then its state; `gradient` has dim elements.
+struct RowStep {
+  float* row;
+  const float* gradient;
+};
+
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
   // Floats of state per row.
   virtual std::uint32_t state_dim() const = 0;
   virtual void initialise(std::span<float> state) const = 0;
-  // `weights` and `gradient` have the table's dim, `state` has state_dim().
-  virtual void step(std::span<float> weights, std::span<float> state,
-                    std::span<const float> gradient) const = 0;
+  // In order. Element-wise IEEE arithmetic without contraction: the same bits on every processor.
+  virtual void step(std::span<const RowStep> rows) const = 0;
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec, std::uint32_t dim);
 
 // The optimizers behind the factory, each in a source of its own.
-std::unique_ptr<Optimizer> make_sgd(const OptimizerSpec& spec);
+std::unique_ptr<Optimizer> make_sgd(const OptimizerSpec& spec, std::uint32_t dim);
 std::unique_ptr<Optimizer> make_adagrad(const OptimizerSpec& spec, std::uint32_t dim);
+std::unique_ptr<Optimizer> make_rowwise_adagrad(const OptimizerSpec& spec, std::uint32_t dim);
+std::unique_ptr<Optimizer> make_adam(const OptimizerSpec& spec, std::uint32_t dim);
+std::unique_ptr<Optimizer> make_ftrl(const OptimizerSpec& spec, std::uint32_t dim);
 
 }  // namespace persia

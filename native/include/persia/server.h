@@ -11,6 +11,7 @@
 
 #include "persia/checkpoint.h"
 #include "persia/frame.h"
+#include "persia/gradient_sum.h"
 #include "persia/messages.h"
 #include "persia/staleness.h"
 
@@ -44,6 +45,7 @@ class Server {
   struct Configured {
     ConfigureRequest request;
     Stores stores;
+    std::vector<GradientSummer> summers;  // one per table
     StalenessTracker staleness;
   };
   // An UPDATE or DISCARD of mode sync that waits for the other trainers'.

@@ -45,6 +45,8 @@ class PartReader {
     const Tensor& weights_tensor = header_.tensors.at(table.name + ".weights");
     const std::uint64_t state_begin =
         store.state_dim() > 0 ? header_.tensors.at(table.name + ".state").begin : weights_tensor.end;
+    const auto use = header_.tensors.find(table.name + ".last_used");
+    const bool has_use = use != header_.tensors.end();
     const std::uint64_t rows = ids_tensor.shape[0];
     const std::uint64_t row_bytes = 8 + 4 * std::uint64_t{store.dim()} + 4 * std::uint64_t{store.state_dim()};
     const std::uint64_t block_rows = std::max<std::uint64_t>(1, kBlockBytes / row_bytes);
@@ -55,6 +57,8 @@ class PartReader {
       const auto ids = block<std::uint64_t>(ids_tensor.begin, first, count, 1);
       const auto weights = block<float>(weights_tensor.begin, first, count, store.dim());
       const auto state = block<float>(state_begin, first, count, store.state_dim());
+      const auto last_used = has_use ? block<std::uint64_t>(use->second.begin, first, count, 1)
+                                     : std::vector<std::uint64_t>(count, 0);
       if (!all_finite(weights) || !all_finite(state))
         corrupt("table " + table.name + " holds a value that is not finite");
       for (std::size_t i = 0; i < count; ++i) {
@@ -63,10 +67,11 @@ class PartReader {
         // So every server finds an id that is there twice, not only the one that owns it.
         if (first + i > 0 && ids[i] <= previous) corrupt("the ids of table " + table.name + " do not ascend");
         previous = ids[i];
+        if (last_used[i] > 0xFFFFFFFF) corrupt("a last_used of table " + table.name + " is above 2^32 - 1");
         if (server_of(ids[i], servers) != server) continue;
         const auto row_weights = std::span(weights).subspan(i * store.dim(), store.dim());
         const auto row_state = std::span(state).subspan(i * store.state_dim(), store.state_dim());
-        if (!store.insert(ids[i], row_weights, row_state)) {
+        if (!store.insert(ids[i], row_weights, row_state, static_cast<std::uint32_t>(last_used[i]))) {
           corrupt("id " + hex64(ids[i]) + " of table " + table.name + " was in an earlier part already");
         }
         ++kept;
@@ -106,6 +111,13 @@ class PartReader {
       if (stores[t]->state_dim() > 0)
         check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
       expected_tensors += stores[t]->state_dim() > 0 ? 3 : 2;
+      // A table may have been given a capacity, or have lost it, since: then all rows are equally old.
+      if (header_.tensors.contains(tables[t].name + ".last_used")) {
+        const auto last_used = find(tables[t].name + ".last_used", "U64");
+        if (last_used.shape != ids.shape)
+          corrupt("tensor " + tables[t].name + ".last_used is not like its ids");
+        ++expected_tensors;
+      }
     }
     if (header_.tensors.size() != expected_tensors)
       mismatch("holds tensors of tables that are not configured");

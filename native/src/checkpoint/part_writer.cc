@@ -42,14 +42,14 @@ class DataWriter {
 struct Row {
   std::uint64_t id;
   const float* values;  // weights, then state
+  std::uint64_t last_used;
 };
 
 std::vector<Row> sorted_rows(const EmbeddingStore& store) {
   std::vector<Row> rows;
   rows.reserve(store.statistics().rows);
-  store.for_each([&](std::uint64_t id, std::span<const float> weights, std::span<const float>) {
-    rows.push_back({id, weights.data()});
-  });
+  store.for_each([&](std::uint64_t id, std::span<const float> weights, std::span<const float>,
+                     std::uint32_t last_used) { rows.push_back({id, weights.data(), last_used}); });
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.id < b.id; });
   return rows;
 }
@@ -77,6 +77,7 @@ SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& 
     if (stores[t]->state_dim() > 0) {
       header.tensors[name + ".state"] = next_tensor("F32", 4, {rows, stores[t]->state_dim()}, at);
     }
+    if (stores[t]->tracks_use()) header.tensors[name + ".last_used"] = next_tensor("U64", 8, {rows}, at);
   }
   return header;
 }
@@ -99,6 +100,8 @@ void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& 
     for (const Row& row : rows) data.write(std::span<const float>(row.values, store->dim()));
     for (const Row& row : rows)
       data.write(std::span<const float>(row.values + store->dim(), store->state_dim()));
+    if (!store->tracks_use()) continue;
+    for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
   }
   data.flush();
   file.write_at(0, start_of_file(header_of(tables, stores, data.checksum())));

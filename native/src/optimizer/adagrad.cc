@@ -4,10 +4,25 @@
 #include <algorithm>
 #include <cmath>
 
+#include "persia/multiversion.h"
 #include "persia/optimizer.h"
 
 namespace persia {
 namespace {
+
+PERSIA_MULTIVERSION
+void adagrad_steps(std::span<const RowStep> rows, std::size_t dim, float learning_rate, float epsilon) {
+  for (const RowStep& each : rows) {
+    float* __restrict weights = each.row;
+    float* __restrict sums = each.row + dim;
+    const float* __restrict gradient = each.gradient;
+    for (std::size_t i = 0; i < dim; ++i) {
+      const float g = gradient[i];
+      sums[i] += g * g;
+      weights[i] -= learning_rate * g / (std::sqrt(sums[i]) + epsilon);
+    }
+  }
+}
 
 class Adagrad final : public Optimizer {
  public:
@@ -20,13 +35,8 @@ class Adagrad final : public Optimizer {
   void initialise(std::span<float> state) const override {
     std::fill(state.begin(), state.end(), initial_accumulator_);
   }
-  void step(std::span<float> weights, std::span<float> state,
-            std::span<const float> gradient) const override {
-    for (std::size_t i = 0; i < weights.size(); ++i) {
-      const float g = gradient[i];
-      state[i] += g * g;
-      weights[i] -= learning_rate_ * g / (std::sqrt(state[i]) + epsilon_);
-    }
+  void step(std::span<const RowStep> rows) const override {
+    adagrad_steps(rows, dim_, learning_rate_, epsilon_);
   }
 
  private:

@@ -108,8 +108,11 @@ Bytes Server::configure(std::span<const std::byte> payload) {
   Stores stores;
   for (const TableSpec& table : request.tables)
     stores.push_back(make_store(table, request.seed, request.servers));
+  std::vector<GradientSummer> summers;
+  for (const auto& store : stores) summers.emplace_back(store->dim());
   StalenessTracker staleness(request.trainers, request.staleness);
-  configured_.emplace(Configured{std::move(request), std::move(stores), std::move(staleness)});
+  configured_.emplace(
+      Configured{std::move(request), std::move(stores), std::move(summers), std::move(staleness)});
   return {};
 }
 
@@ -125,12 +128,21 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
     throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
   LookupReply reply;
+  std::size_t next = 0;
+  for (std::uint32_t t = 0; request.training && t < state.stores.size(); ++t) {
+    // The clocks of all tables count the training lookups of the server, also those without ids of theirs.
+    if (next < request.tables.size() && request.tables[next].table == t) {
+      ++next;
+    } else {
+      state.stores[t]->lookup_training({}, {});
+    }
+  }
   for (const TableIds& table : request.tables) {
     EmbeddingStore& store = *state.stores[table.table];
     TableRows rows{table.table, store.dim(), table.ids.size(), {}, {}};
     rows.weights.resize(table.ids.size() * store.dim());
     if (request.training) {
-      store.lookup_training(table.ids, rows.weights);
+      rows.missing = store.lookup_training(table.ids, rows.weights);
     } else {
       rows.missing = store.lookup_evaluation(table.ids, rows.weights);
     }
@@ -190,6 +202,8 @@ StatsReply Server::stats() const {
     count(prefix + "hits", table.hits);
     count(prefix + "misses", table.misses);
     count(prefix + "created", table.created);
+    count(prefix + "not_admitted", table.not_admitted);
+    count(prefix + "evicted", table.evicted);
     count(prefix + "updates", table.updates);
     count(prefix + "updates_missing", table.updates_missing);
   }

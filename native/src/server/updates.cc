@@ -124,8 +124,7 @@ std::vector<Outgoing> Server::hold(Held held) {
 
 void Server::apply(std::span<const UpdateRequest* const> updates) {
   Configured& state = configured();
-  std::vector<GradientSummer> summers;
-  for (const auto& store : state.stores) summers.emplace_back(store->dim());
+  std::vector<GradientSummer>& summers = state.summers;
   for (const UpdateRequest* update : updates) {
     for (const TableGradients& table : update->tables) summers[table.table].add(table.ids, table.gradients);
   }
@@ -133,7 +132,7 @@ void Server::apply(std::span<const UpdateRequest* const> updates) {
   for (std::size_t t = 0; t < summers.size(); ++t) {
     sums.push_back(summers[t].finish());
     // Finite gradients may have a sum that is not.
-    if (!all_finite(sums.back().gradients)) {
+    if (!all_finite(sums.back().sums)) {
       throw RequestError(ErrorCode::kNotFinite, "the summed gradient of an id of table " +
                                                     state.request.tables[t].name + " is not finite");
     }

@@ -1,11 +1,15 @@
 #include "persia/gradient_sum.h"
 
 #include <algorithm>
-#include <cmath>
-
-#include "persia/id_index.h"
+#include <bit>
 
 namespace persia {
+namespace {
+
+constexpr std::size_t kAhead = 16;
+constexpr std::uint32_t kNone = 0xFFFFFFFF;
+
+}  // namespace
 
 void GradientSummer::add(std::span<const std::uint64_t> ids, std::span<const float> gradients) {
   sources_.push_back({ids, gradients});
@@ -14,29 +18,50 @@ void GradientSummer::add(std::span<const std::uint64_t> ids, std::span<const flo
 GradientSum GradientSummer::finish() {
   std::size_t total = 0;
   for (const Source& source : sources_) total += source.ids.size();
-  IdIndex index(total);
-  GradientSum sum;
-  sum.ids.reserve(total);
-  sum.gradients.reserve(total * dim_);
+  index_.clear(total);
+  gradients_.clear();
+  sum_of_.clear();
+  summed_.clear();
+  sums_.clear();
   for (const Source& source : sources_) {
     for (std::size_t i = 0; i < source.ids.size(); ++i) {
-      const std::span<const float> gradient = source.gradients.subspan(i * dim_, dim_);
-      const auto [position, is_new] = index.insert(source.ids[i]);
+      if (i + kAhead < source.ids.size()) index_.prefetch(source.ids[i + kAhead]);
+      const float* gradient = source.gradients.data() + i * dim_;
+      const auto [position, is_new] = index_.insert(source.ids[i]);
       if (is_new) {
-        sum.ids.push_back(source.ids[i]);
-        sum.gradients.insert(sum.gradients.end(), gradient.begin(), gradient.end());
+        gradients_.push_back(gradient);
+        sum_of_.push_back(kNone);
       } else {
-        float* to = sum.gradients.data() + std::size_t{position} * dim_;
-        for (std::uint32_t j = 0; j < dim_; ++j) to[j] += gradient[j];
+        add_to(position, gradient);
       }
     }
   }
   sources_.clear();
-  return sum;
+  for (std::size_t s = 0; s < summed_.size(); ++s) gradients_[summed_[s]] = sums_.data() + s * dim_;
+  return {index_.ids(), gradients_, sums_};
+}
+
+void GradientSummer::add_to(std::uint32_t position, const float* gradient) {
+  if (sum_of_[position] == kNone) {
+    sum_of_[position] = static_cast<std::uint32_t>(summed_.size());
+    summed_.push_back(position);
+    sums_.insert(sums_.end(), gradients_[position], gradients_[position] + dim_);
+  }
+  float* __restrict to = sums_.data() + std::size_t{sum_of_[position]} * dim_;
+  for (std::uint32_t j = 0; j < dim_; ++j) to[j] += gradient[j];
 }
 
 bool all_finite(std::span<const float> values) {
-  return std::all_of(values.begin(), values.end(), [](float value) { return std::isfinite(value); });
+  constexpr std::uint32_t kExponent = 0x7F800000;
+  constexpr std::size_t kBlock = 1024;
+  for (std::size_t begin = 0; begin < values.size(); begin += kBlock) {
+    std::uint32_t bad = 0;  // no early exit within a block, so that it can be vectorised
+    for (const float value : values.subspan(begin, std::min(kBlock, values.size() - begin))) {
+      bad |= (std::bit_cast<std::uint32_t>(value) & kExponent) == kExponent ? 1 : 0;
+    }
+    if (bad != 0) return false;
+  }
+  return true;
 }
 
 }  // namespace persia

@@ -5,9 +5,27 @@
 namespace persia {
 namespace {
 
-// Name (4 bytes of length, at least one letter), then the fixed fields.
-constexpr std::size_t kShortestTable = 5 + 5 * 4 + 3 * 8 + 4 + 2 * 8 + 8;
+// Name (4 bytes of length, at least one letter), four fixed fields, three kinds of which two may have no
+// numbers and the optimizer has one at least, and two sizes.
+constexpr std::size_t kShortestTable = 5 + 4 * 4 + (4 + 8) + 4 + 4 + 2 * 8;
 constexpr std::size_t kLongestName = 64;
+
+template <typename Spec>
+void encode_kind(Writer& writer, const Spec& spec, std::span<const Kind<Spec>> kinds) {
+  writer.value(static_cast<std::uint32_t>(spec.kind));
+  for (const Field<Spec>& field : kinds[static_cast<std::size_t>(spec.kind)].fields) {
+    writer.value(spec.*field.member);
+  }
+}
+
+template <typename Spec>
+void decode_kind(Reader& reader, Spec& spec, std::span<const Kind<Spec>> kinds) {
+  const auto kind = reader.value<std::uint32_t>();
+  // What follows depends on the kind.
+  if (kind >= kinds.size()) Reader::fail("a kind of optimizer, initializer or admission is unknown");
+  spec.kind = static_cast<decltype(spec.kind)>(kind);
+  for (const Field<Spec>& field : kinds[kind].fields) spec.*field.member = reader.value<double>();
+}
 
 void encode_table(Writer& writer, const TableSpec& table) {
   writer.string(table.name);
@@ -15,14 +33,11 @@ void encode_table(Writer& writer, const TableSpec& table) {
   writer.value(table.prefix_bits);
   writer.value(table.dim);
   writer.value(static_cast<std::uint32_t>(table.pooling));
-  writer.value(static_cast<std::uint32_t>(table.optimizer.kind));
-  writer.value(table.optimizer.learning_rate);
-  writer.value(table.optimizer.initial_accumulator);
-  writer.value(table.optimizer.epsilon);
-  writer.value(static_cast<std::uint32_t>(table.initializer.kind));
-  writer.value(table.initializer.low);
-  writer.value(table.initializer.high);
+  encode_kind(writer, table.optimizer, optimizer_kinds());
+  encode_kind(writer, table.initializer, initializer_kinds());
+  encode_kind(writer, table.admission, admission_kinds());
   writer.value(table.expected_rows);
+  writer.value(table.capacity_bytes);
 }
 
 TableSpec decode_table(Reader& reader) {
@@ -32,14 +47,11 @@ TableSpec decode_table(Reader& reader) {
   table.prefix_bits = reader.value<std::uint32_t>();
   table.dim = reader.value<std::uint32_t>();
   table.pooling = static_cast<Pooling>(reader.value<std::uint32_t>());
-  table.optimizer.kind = static_cast<OptimizerKind>(reader.value<std::uint32_t>());
-  table.optimizer.learning_rate = reader.value<double>();
-  table.optimizer.initial_accumulator = reader.value<double>();
-  table.optimizer.epsilon = reader.value<double>();
-  table.initializer.kind = static_cast<InitializerKind>(reader.value<std::uint32_t>());
-  table.initializer.low = reader.value<double>();
-  table.initializer.high = reader.value<double>();
+  decode_kind(reader, table.optimizer, optimizer_kinds());
+  decode_kind(reader, table.initializer, initializer_kinds());
+  decode_kind(reader, table.admission, admission_kinds());
   table.expected_rows = reader.value<std::uint64_t>();
+  table.capacity_bytes = reader.value<std::uint64_t>();
   return table;
 }
 

@@ -1,0 +1,1 @@
+"""One module per contestant: tables that look up a batch, and look up and update one."""

@@ -1,0 +1,133 @@
+// One table in this process, without a server: for tests and benchmarks.
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+
+#include <mutex>
+#include <optional>
+#include <stdexcept>
+
+#include "bindings.h"
+#include "persia/gradient_sum.h"
+#include "persia/part_format.h"
+#include "persia/store.h"
+#include "table_dict.h"
+
+namespace nb = nanobind;
+
+namespace persia::bindings {
+namespace {
+
+using IdArray = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using ConstRows = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::c_contig>;
+
+class Table {
+ public:
+  Table(const nb::dict& table, std::uint64_t seed, std::uint32_t servers) : spec_(table_from_dict(table)) {
+    if (servers < 1) throw std::invalid_argument("servers must be 1 or more");
+    check_tables({spec_});
+    store_ = make_store(spec_, seed, servers);
+    summer_.emplace(spec_.dim);
+  }
+
+  Rows lookup(const IdArray& ids, bool training, std::optional<Rows> out) {
+    const std::size_t n = ids.shape(0);
+    if (!out) {
+      auto* fresh = new float[n * spec_.dim];
+      const nb::capsule owner(fresh, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+      out = Rows(fresh, {n, spec_.dim}, owner);
+    }
+    check_shape(out->shape(0), out->shape(1), n, "out");
+    {
+      const nb::gil_scoped_release release;
+      const std::lock_guard lock(mutex_);
+      const std::span<const std::uint64_t> wanted(ids.data(), n);
+      check_ids(wanted);
+      const std::span<float> to(out->data(), n * spec_.dim);
+      if (training) {
+        store_->lookup_training(wanted, to);
+      } else {
+        store_->lookup_evaluation(wanted, to);
+      }
+    }
+    return *out;
+  }
+
+  void update(const IdArray& ids, const ConstRows& gradients) {
+    const std::size_t n = ids.shape(0);
+    check_shape(gradients.shape(0), gradients.shape(1), n, "gradients");
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    const std::span<const std::uint64_t> wanted(ids.data(), n);
+    check_ids(wanted);
+    summer_->add(wanted, {gradients.data(), n * spec_.dim});
+    const GradientSum sum = summer_->finish();
+    store_->update(sum.ids, sum.gradients);
+  }
+
+  nb::dict stats() {
+    const StoreStatistics statistics = locked_statistics();
+    nb::dict result;
+    result["rows"] = statistics.rows;
+    result["bytes"] = statistics.bytes;
+    result["lookups"] = statistics.lookups;
+    result["hits"] = statistics.hits;
+    result["misses"] = statistics.misses;
+    result["created"] = statistics.created;
+    result["not_admitted"] = statistics.not_admitted;
+    result["evicted"] = statistics.evicted;
+    result["updates"] = statistics.updates;
+    result["updates_missing"] = statistics.updates_missing;
+    return result;
+  }
+
+  nb::dict memory() {
+    const StoreStatistics statistics = locked_statistics();
+    const std::uint64_t row_bytes = 4 * (std::uint64_t{spec_.dim} + store_->state_dim());
+    nb::dict result;
+    result["bytes"] = statistics.bytes;
+    result["payload_bytes"] = statistics.rows * row_bytes;
+    result["row_bytes"] = row_bytes;
+    result["capacity_rows"] =
+        spec_.capacity_bytes == 0 ? nb::object(nb::none()) : nb::object(nb::int_(capacity_rows(spec_)));
+    return result;
+  }
+
+ private:
+  StoreStatistics locked_statistics() {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    return store_->statistics();
+  }
+  void check_shape(std::size_t rows, std::size_t dim, std::size_t n, const char* what) const {
+    if (rows != n || dim != spec_.dim) {
+      throw std::invalid_argument(std::string(what) + " must have the shape [ids, dim], dim being " +
+                                  std::to_string(spec_.dim));
+    }
+  }
+  void check_ids(std::span<const std::uint64_t> ids) const {
+    bool all = true;
+    for (const std::uint64_t id : ids) all &= spec_.owns(id);
+    if (!all) throw std::invalid_argument("an id has not the prefix of table " + spec_.name);
+  }
+
+  TableSpec spec_;
+  std::mutex mutex_;
+  std::unique_ptr<EmbeddingStore> store_;
+  std::optional<GradientSummer> summer_;
+};
+
+}  // namespace
+
+void bind_store(nb::module_& module) {
+  nb::class_<Table>(module, "Store", "One embedding table in this process, without a server.")
+      .def(nb::init<const nb::dict&, std::uint64_t, std::uint32_t>(), nb::arg("table"), nb::arg("seed"),
+           nb::arg("servers") = 1)
+      .def("lookup", &Table::lookup, nb::arg("ids"), nb::arg("training"), nb::arg("out") = nb::none())
+      .def("update", &Table::update, nb::arg("ids"), nb::arg("gradients"))
+      .def("stats", &Table::stats)
+      .def("memory", &Table::memory);
+}
+
+}  // namespace persia::bindings

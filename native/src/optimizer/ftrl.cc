@@ -1,0 +1,69 @@
+// FTRL-proximal, per coordinate (McMahan et al. 2013, "Ad click prediction: a view from the trenches"):
+//   s = (sqrt(n + g * g) - sqrt(n)) / learning_rate;  z += g - s * w;  n += g * g
+//   w = 0 if |z| <= l1 else -(z - sign(z) * l1) / ((beta + sqrt(n)) / learning_rate + l2)
+// State: z from 0, then n from initial_accumulator, one float per weight each. As there, the first step
+// replaces the initial weight: of it, only s * w stays.
+#include <algorithm>
+#include <cmath>
+
+#include "persia/multiversion.h"
+#include "persia/optimizer.h"
+
+namespace persia {
+namespace {
+
+struct FtrlOptions {
+  float learning_rate;
+  float beta;
+  float l1;
+  float l2;
+};
+
+PERSIA_MULTIVERSION
+void ftrl_steps(std::span<const RowStep> rows, std::size_t dim, FtrlOptions options) {
+  for (const RowStep& each : rows) {
+    float* __restrict weights = each.row;
+    float* __restrict z = each.row + dim;
+    float* __restrict n = each.row + 2 * dim;
+    const float* __restrict gradient = each.gradient;
+    for (std::size_t i = 0; i < dim; ++i) {
+      const float g = gradient[i];
+      const float sum = n[i] + g * g;
+      const float root = std::sqrt(sum);
+      z[i] += g - (root - std::sqrt(n[i])) / options.learning_rate * weights[i];
+      n[i] = sum;
+      const float shrunk = std::max(std::fabs(z[i]) - options.l1, 0.0f);
+      // 0 / 0 where no gradient but 0 was ever seen and nothing regularises.
+      const float divisor = (options.beta + root) / options.learning_rate + options.l2;
+      weights[i] = shrunk > 0 ? -std::copysign(shrunk, z[i]) / divisor : 0.0f;
+    }
+  }
+}
+
+class Ftrl final : public Optimizer {
+ public:
+  Ftrl(const OptimizerSpec& spec, std::uint32_t dim)
+      : dim_(dim),
+        initial_accumulator_(static_cast<float>(spec.initial_accumulator)),
+        options_{static_cast<float>(spec.learning_rate), static_cast<float>(spec.beta),
+                 static_cast<float>(spec.l1), static_cast<float>(spec.l2)} {}
+  std::uint32_t state_dim() const override { return 2 * dim_; }
+  void initialise(std::span<float> state) const override {
+    std::fill_n(state.begin(), dim_, 0.0f);
+    std::fill(state.begin() + dim_, state.end(), initial_accumulator_);
+  }
+  void step(std::span<const RowStep> rows) const override { ftrl_steps(rows, dim_, options_); }
+
+ private:
+  std::uint32_t dim_;
+  float initial_accumulator_;
+  FtrlOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_ftrl(const OptimizerSpec& spec, std::uint32_t dim) {
+  return std::make_unique<Ftrl>(spec, dim);
+}
+
+}  // namespace persia

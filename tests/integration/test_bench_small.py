@@ -1,0 +1,65 @@
+"""The benchmark programs run and write every figure. The size is small: how large they are says nothing."""
+
+import json
+import math
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+DIMS = (16, 64, 128)
+CONTESTANTS = {
+    "elementwise": {"ours", "reference", "limit"},
+    "row-wise": {"ours", "ours, 2 threads", "fbgemm", "fbgemm, 2 threads"},
+    "torch": {"ours", "ours, 2 threads", "torch"},
+}
+MEASURED = {f"{d} {what}" for d in ("zipf", "uniform") for what in ("lookup", "lookup+update")}
+FIGURES = {
+    *(
+        f"{what}_dim{d}"
+        for d in DIMS
+        for what in ("lookup_vs_fbgemm", "update_vs_fbgemm", "update_vs_reference")
+    ),
+    *(f"{what}_dim{d}" for d in DIMS for what in ("update_vs_limit", "update_vs_torch")),
+    "served_mrows_per_s_dim16",
+    "overhead_bytes_per_row",
+    "rss_growth_at_capacity",
+}
+
+
+@pytest.mark.mpi
+def test_the_store_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) -> None:
+    # What was set up for the tests is what is measured: nothing is installed anew in the midst of them.
+    done = ("-o", "setup", "-o", ".venv/.requirements", "-o", ".venv/.native")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    subprocess.run(
+        ["make", *done, "bench-store", "SMALL=1", f"ARGS=--out {tmp_path}"],
+        cwd=PROJECT,
+        env=environment,
+        check=True,
+        timeout=400,
+    )
+
+    result = json.loads((tmp_path / "store.json").read_text(encoding="utf-8"))
+    assert result.keys() == {"commit", "command", "machine", "date", "figures", "notes", "samples"}
+    assert all(result[key] for key in ("commit", "command", "machine", "date"))
+    assert not [note for note in result["notes"] if "left out" in note]
+    assert result["figures"].keys() == FIGURES
+    assert all(math.isfinite(value) for value in result["figures"].values())
+
+    samples = result["samples"]
+    assert samples["served"]["mrows_per_s"]
+    for dim in DIMS:
+        for company, names in CONTESTANTS.items():
+            found = samples[f"20000 rows, dim {dim}, {company}"]
+            assert found.keys() == names | {"others_cores"}
+            for name in names:
+                assert found[name].keys() == MEASURED
+                assert all(value > 0 for values in found[name].values() for value in values)
+
+    plot = (tmp_path / "bench_store.svg").read_text(encoding="utf-8")
+    words = {word.strip() for word in re.findall(r">([^<>]+)</text>", plot)}
+    assert {"ours", "fbgemm", "torch", "reference", "limit"} <= words
