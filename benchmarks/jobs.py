@@ -51,7 +51,7 @@ def served(size: Size) -> Outcome:
         ]
         environment = {
             **os.environ,
-            **mpi._ENVIRONMENT,
+            **mpi.MPI_ENVIRONMENT,
             "OMPI_MCA_btl_sm_backing_directory": directory,
         }
         subprocess.run(command, cwd=PROJECT, env=environment, check=True)

@@ -27,7 +27,7 @@ LOG_FILE = "job.log"
 JOB_ID_VARIABLE = "PERSIA_JOB_ID"
 END_WITHIN_S = 10.0
 
-_ENVIRONMENT = {
+MPI_ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
@@ -60,7 +60,7 @@ def run_job(job: Job) -> None:
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
     command = mpi_command(job)
     segments = _shared_memory_of(job.id)
-    environment = {**os.environ, **_ENVIRONMENT, JOB_ID_VARIABLE: job.id}
+    environment = {**os.environ, **MPI_ENVIRONMENT, JOB_ID_VARIABLE: job.id}
     if segments is not None:
         environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
     limit = job.resolved().cluster.job_timeout_s

@@ -11,9 +11,10 @@ NON_FINITE = "non_finite_gradient"
 class Account:
     """Counts of one run. A row counts as skipped if any of its visits (one per epoch) was skipped."""
 
-    def __init__(self, rows: int, steps: int) -> None:
+    def __init__(self, rows: int, steps: int, epochs: int) -> None:
         self.rows = rows
         self.steps = steps
+        self.epochs = epochs
         self.steps_done = 0
         self.visits_trained = 0
         self.visits_skipped = 0
@@ -29,6 +30,10 @@ class Account:
         self.visits_skipped += rows.size
         known = self._skipped.get(reason, np.empty(0, dtype=np.int64))
         self._skipped[reason] = np.union1d(known, rows)
+
+    def too_many_skipped(self, allowed_share: float) -> bool:
+        """True if more visits were skipped than `allowed_share` of all visits of the run."""
+        return self.visits_skipped > allowed_share * self.rows * self.epochs
 
     @property
     def rows_skipped(self) -> dict[str, int]:

@@ -43,7 +43,6 @@ def train(
     step = TrainingStep(config, group, model, optimizer)
     lead = group.trainer == 0
     progress = Progress("training", account.steps, "steps", quiet=not lead)
-    allowed = config.training.max_skipped_share * account.rows * max(1, _epochs(account, config))
     every = max(1, account.steps // LOSS_POINTS)
     meter = _LossMeter()
     with (
@@ -57,7 +56,7 @@ def train(
                 pipeline.discard(ready)
                 account.skipped(rows, NON_FINITE)
                 log.warning("step %d skipped: a loss or gradient is not finite", ready.batch.step.number)
-                if account.visits_skipped > allowed:
+                if account.too_many_skipped(config.training.max_skipped_share):
                     raise _diverged(config, account)
                 continue
             pipeline.update(ready, result.gradients, step.embedding_scale)
@@ -91,10 +90,6 @@ class _LossMeter:
     def words(self) -> str:
         mean = self._sum / self._rows if self._rows else self._last
         return "no loss yet" if mean is None else f"loss {mean:.4f}"
-
-
-def _epochs(account: Account, config: ModelConfig) -> int:
-    return -(-account.steps * config.training.global_batch_size // max(1, account.rows))
 
 
 def _diverged(config: ModelConfig, account: Account) -> Diverged:

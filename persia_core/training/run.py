@@ -107,7 +107,7 @@ class PartitionRun:
         order = SampleOrder(
             self._partition.rows, training.global_batch_size, epochs, training.shuffle, training.seed
         )
-        account = Account(self._partition.rows, order.steps)
+        account = Account(self._partition.rows, order.steps, epochs)
         batches = trainer_batches(self._config, self._partition, order, self._group.trainer, trainers)
         model = replicate(self._model, self._group)
         started = time.monotonic()

@@ -16,17 +16,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from persia_core.embedding.server import server_program
+from persia_core.launch.mpi import MPI_ENVIRONMENT
 
 pytestmark = pytest.mark.mpi
 
 MPIEXEC = Path(sys.executable).parent / "mpiexec"
-ENVIRONMENT = os.environ | {
-    "OMPI_ALLOW_RUN_AS_ROOT": "1",
-    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
-    "PRTE_MCA_hwloc_default_binding_policy": "none",
-    "PYTHONPATH": str(Path(__file__).parent),
-}
+ENVIRONMENT = os.environ | MPI_ENVIRONMENT | {"PYTHONPATH": str(Path(__file__).parent)}
 
 
 def environment(directory: Path) -> dict[str, str]:
