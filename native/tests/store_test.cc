@@ -56,7 +56,7 @@ TEST(adagrad_takes_the_published_step) {
   std::vector<float> row{1, 0};  // weight, state
   const std::vector<float> gradient{2};
   adagrad->initialise(std::span(row).subspan(1));
-  const RowStep step{row.data(), gradient.data()};
+  const RowStep step{row.data(), row.data() + 1, gradient.data()};
   adagrad->step({&step, 1});
   CHECK(row[1] == 4.25f);
   CHECK(std::abs(row[0] - (1 - 0.5f * 2 / std::sqrt(4.25f))) < 1e-6f);

@@ -1,4 +1,4 @@
-// Optimizers: steps on rows whose state lies behind their weights.
+// Optimizers: steps on rows, which are weights and optimizer state.
 #pragma once
 
 #include <cstdint>
@@ -9,10 +9,11 @@
 
 namespace persia {
 
-// One step of one row: `row` are its dim weights, then its state; `gradient` has dim elements.
+// One step of one row.
 struct RowStep {
-  float* row;
-  const float* gradient;
+  float* weights;         // [dim]
+  float* state;           // [state_dim]
+  const float* gradient;  // [dim]
 };
 
 class Optimizer {

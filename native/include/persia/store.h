@@ -32,7 +32,7 @@ struct StoreStatistics {
 // rows that the same call has touched, if the capacity is less than the call needs.
 class EmbeddingStore {
  public:
-  // weights [dim] and, right behind them, state [state_dim] of one row; valid until the store changes.
+  // weights [dim] and state [state_dim] of one row; valid until the store changes.
   using Visitor = std::function<void(std::uint64_t id, std::span<const float> weights,
                                      std::span<const float> state, std::uint32_t last_used)>;
 

@@ -41,15 +41,17 @@ class DataWriter {
 
 struct Row {
   std::uint64_t id;
-  const float* values;  // weights, then state
+  const float* weights;
+  const float* state;
   std::uint64_t last_used;
 };
 
 std::vector<Row> sorted_rows(const EmbeddingStore& store) {
   std::vector<Row> rows;
   rows.reserve(store.statistics().rows);
-  store.for_each([&](std::uint64_t id, std::span<const float> weights, std::span<const float>,
-                     std::uint32_t last_used) { rows.push_back({id, weights.data(), last_used}); });
+  store.for_each(
+      [&](std::uint64_t id, std::span<const float> weights, std::span<const float> state,
+          std::uint32_t last_used) { rows.push_back({id, weights.data(), state.data(), last_used}); });
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.id < b.id; });
   return rows;
 }
@@ -97,9 +99,8 @@ void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& 
   for (const auto& store : stores) {
     const std::vector<Row> rows = sorted_rows(*store);
     for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.id, 1));
-    for (const Row& row : rows) data.write(std::span<const float>(row.values, store->dim()));
-    for (const Row& row : rows)
-      data.write(std::span<const float>(row.values + store->dim(), store->state_dim()));
+    for (const Row& row : rows) data.write(std::span<const float>(row.weights, store->dim()));
+    for (const Row& row : rows) data.write(std::span<const float>(row.state, store->state_dim()));
     if (!store->tracks_use()) continue;
     for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
   }

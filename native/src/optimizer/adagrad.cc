@@ -13,8 +13,8 @@ namespace {
 PERSIA_MULTIVERSION
 void adagrad_steps(std::span<const RowStep> rows, std::size_t dim, float learning_rate, float epsilon) {
   for (const RowStep& each : rows) {
-    float* __restrict weights = each.row;
-    float* __restrict sums = each.row + dim;
+    float* __restrict weights = each.weights;
+    float* __restrict sums = each.state;
     const float* __restrict gradient = each.gradient;
     for (std::size_t i = 0; i < dim; ++i) {
       const float g = gradient[i];

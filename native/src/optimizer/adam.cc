@@ -30,9 +30,9 @@ struct AdamOptions {
 
 PERSIA_MULTIVERSION
 void adam_step(const RowStep& each, std::size_t dim, AdamOptions options, Correction correction) {
-  float* __restrict weights = each.row;
-  float* __restrict m = each.row + dim;
-  float* __restrict v = each.row + 2 * dim;
+  float* __restrict weights = each.weights;
+  float* __restrict m = each.state;
+  float* __restrict v = each.state + dim;
   const float* __restrict gradient = each.gradient;
   for (std::size_t i = 0; i < dim; ++i) {
     const float g = gradient[i];
@@ -57,7 +57,7 @@ class Adam final : public Optimizer {
   void initialise(std::span<float> state) const override { std::fill(state.begin(), state.end(), 0.0f); }
   void step(std::span<const RowStep> rows) const override {
     for (const RowStep& each : rows) {
-      float& t = each.row[3 * std::size_t{dim_}];
+      float& t = each.state[2 * std::size_t{dim_}];
       t += 1;
       const bool is_tabled = t > 0 && t < static_cast<float>(kTabled);
       adam_step(each, dim_, options_, is_tabled ? tabled_[static_cast<std::size_t>(t)] : correction(t));

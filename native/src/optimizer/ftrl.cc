@@ -22,9 +22,9 @@ struct FtrlOptions {
 PERSIA_MULTIVERSION
 void ftrl_steps(std::span<const RowStep> rows, std::size_t dim, FtrlOptions options) {
   for (const RowStep& each : rows) {
-    float* __restrict weights = each.row;
-    float* __restrict z = each.row + dim;
-    float* __restrict n = each.row + 2 * dim;
+    float* __restrict weights = each.weights;
+    float* __restrict z = each.state;
+    float* __restrict n = each.state + dim;
     const float* __restrict gradient = each.gradient;
     for (std::size_t i = 0; i < dim; ++i) {
       const float g = gradient[i];

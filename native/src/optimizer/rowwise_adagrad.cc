@@ -16,7 +16,7 @@ constexpr std::size_t kLanes = 16;
 PERSIA_MULTIVERSION
 void rowwise_steps(std::span<const RowStep> rows, std::size_t dim, float learning_rate, float epsilon) {
   for (const RowStep& each : rows) {
-    float* __restrict weights = each.row;
+    float* __restrict weights = each.weights;
     const float* __restrict gradient = each.gradient;
     // A fixed order of summation, whatever the width of the vectors: lane by lane, then the lanes.
     std::array<float, kLanes> lanes{};
@@ -29,7 +29,7 @@ void rowwise_steps(std::span<const RowStep> rows, std::size_t dim, float learnin
     for (std::size_t lane = 0; i < dim; ++i, ++lane) lanes[lane] += gradient[i] * gradient[i];
     float squares = 0;
     for (const float lane : lanes) squares += lane;
-    float& sum = each.row[dim];
+    float& sum = *each.state;
     sum += squares / static_cast<float>(dim);
     const float rate = learning_rate / (std::sqrt(sum) + epsilon);
     for (std::size_t j = 0; j < dim; ++j) weights[j] -= rate * gradient[j];

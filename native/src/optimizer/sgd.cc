@@ -20,7 +20,7 @@ struct SgdOptions {
 PERSIA_MULTIVERSION
 void sgd_steps(std::span<const RowStep> rows, std::size_t dim, SgdOptions options) {
   for (const RowStep& each : rows) {
-    float* __restrict weights = each.row;
+    float* __restrict weights = each.weights;
     const float* __restrict gradient = each.gradient;
     for (std::size_t i = 0; i < dim; ++i) {
       const float d = gradient[i] + options.weight_decay * weights[i];
@@ -32,8 +32,8 @@ void sgd_steps(std::span<const RowStep> rows, std::size_t dim, SgdOptions option
 PERSIA_MULTIVERSION
 void momentum_steps(std::span<const RowStep> rows, std::size_t dim, SgdOptions options) {
   for (const RowStep& each : rows) {
-    float* __restrict weights = each.row;
-    float* __restrict buffer = each.row + dim;
+    float* __restrict weights = each.weights;
+    float* __restrict buffer = each.state;
     const float* __restrict gradient = each.gradient;
     for (std::size_t i = 0; i < dim; ++i) {
       const float d = gradient[i] + options.weight_decay * weights[i];

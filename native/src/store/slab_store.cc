@@ -1,12 +1,9 @@
-// Rows in slabs, weights and optimizer state side by side, found by a RowIndex.
-//
-// A batch goes through three stages, each some ids ahead of the next, so that memory is read while other
-// ids are worked on: fetch the index entry, find it and fetch the row, use the row.
+// Rows in slabs, found by a RowIndex, visited by a RowPipeline.
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <limits>
 
+#include "copy_row.h"
 #include "persia/admission.h"
 #include "persia/eviction_order.h"
 #include "persia/initializer.h"
@@ -14,29 +11,14 @@
 #include "persia/row_index.h"
 #include "persia/row_slabs.h"
 #include "persia/store.h"
+#include "row_pipeline.h"
 
 namespace persia {
 namespace {
 
 // expected_rows is a hint: a wrong one must not take all memory before the first row.
 constexpr std::uint64_t kMaxReserved = 1 << 20;
-constexpr std::size_t kRing = 64;        // at least kEntryAhead + the most rows ahead
-constexpr std::size_t kEntryAhead = 16;  // of the stage that finds it
-constexpr std::size_t kMostRowsAhead = 32;
-constexpr std::size_t kBytesAhead = 4096;  // more than this and they push each other out of the cache
-constexpr std::size_t kCacheLine = 64;
 constexpr std::size_t kSteps = 16;  // rows that an optimizer gets at once
-
-void copy_row(float* to, const float* from, std::size_t dim) {
-  // Constant sizes become a few instructions; a call for 64 bytes costs more than the copying.
-  switch (dim) {
-    case 8: std::memcpy(to, from, 8 * sizeof(float)); return;
-    case 16: std::memcpy(to, from, 16 * sizeof(float)); return;
-    case 32: std::memcpy(to, from, 32 * sizeof(float)); return;
-    case 64: std::memcpy(to, from, 64 * sizeof(float)); return;
-    default: std::memcpy(to, from, dim * sizeof(float)); return;
-  }
-}
 
 class SlabStore final : public EmbeddingStore {
  public:
@@ -46,9 +28,9 @@ class SlabStore final : public EmbeddingStore {
         capacity_(capacity_rows(spec)),
         optimizer_(make_optimizer(spec.optimizer, spec.dim)),
         admission_(spec.admission, seed),
-        row_floats_(spec.dim + optimizer_->state_dim()),
-        slabs_(row_floats_),
-        index_(std::min({spec.expected_rows / servers, kMaxReserved, capacity_}), capacity_) {}
+        slabs_(spec.dim * sizeof(float), optimizer_->state_dim() * sizeof(float)),
+        index_(std::min({spec.expected_rows / servers, kMaxReserved, capacity_}), capacity_),
+        pipeline_(index_, slabs_) {}
 
   std::uint32_t dim() const override { return spec_.dim; }
   std::uint32_t state_dim() const override { return optimizer_->state_dim(); }
@@ -58,31 +40,26 @@ class SlabStore final : public EmbeddingStore {
                                              std::span<float> weights) override {
     tick();
     const bool tracks = tracks_use();
+    const RowCopier copier(weights.data(), weights.size_bytes(), dim());
     std::vector<std::uint32_t> missing;
     std::uint64_t created = 0;
-    visit<false>(ids, dim(), [&](std::size_t i, RowIndex::Entry* entry) {
+    pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, RowIndex::Entry* entry, std::byte* row) {
       float* to = weights.data() + i * dim();
-      if (entry != nullptr) {
+      if (entry != nullptr) [[likely]] {
         if (tracks && entry->last_used != now_) {
           entry->last_used = now_;
           order_.add(now_, ids[i]);
         }
-        copy_row(to, slabs_.row(entry->row()), dim());
-        return false;
+        copier.copy(to, weights_of(row));
+        return;
       }
-      if (!admission_.admits(ids[i])) {
+      if (make(ids[i], {to, dim()})) {
+        ++created;
+      } else {
         missing.push_back(static_cast<std::uint32_t>(i));
-        std::fill_n(to, dim(), 0.0f);
-        return false;
       }
-      bool moved = false;
-      float* row = create(ids[i], now_, moved);
-      initialise_weights(spec_.initializer, seed_, ids[i], {row, dim()});
-      optimizer_->initialise({row + dim(), state_dim()});
-      ++created;
-      copy_row(to, row, dim());
-      return moved;
     });
+    copier.finish();
     statistics_.created += created;
     statistics_.not_admitted += missing.size();
     statistics_.misses += created + missing.size();
@@ -92,17 +69,18 @@ class SlabStore final : public EmbeddingStore {
 
   std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
                                                std::span<float> weights) override {
+    const RowCopier copier(weights.data(), weights.size_bytes(), dim());
     std::vector<std::uint32_t> missing;
-    visit<false>(ids, dim(), [&](std::size_t i, const RowIndex::Entry* entry) {
+    pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {
       float* to = weights.data() + i * dim();
       if (entry == nullptr) {
         missing.push_back(static_cast<std::uint32_t>(i));
         std::fill_n(to, dim(), 0.0f);
       } else {
-        copy_row(to, slabs_.row(entry->row()), dim());
+        copier.copy(to, weights_of(row));
       }
-      return false;
     });
+    copier.finish();
     statistics_.misses += missing.size();
     statistics_.hits += ids.size() - missing.size();
     return missing;
@@ -116,14 +94,13 @@ class SlabStore final : public EmbeddingStore {
       optimizer_->step(std::span(steps).first(waiting));
       waiting = 0;
     };
-    visit<true>(ids, row_floats_, [&](std::size_t i, const RowIndex::Entry* entry) {
+    pipeline_.visit<Fetch::kAll>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {
       if (entry == nullptr) {
         ++missing;
-        return false;
+        return;
       }
-      steps[waiting++] = {slabs_.row(entry->row()), gradients[i]};
+      steps[waiting++] = {weights_of(row), slabs_.state(entry->row()), gradients[i]};
       if (waiting == kSteps) take();
-      return false;
     });
     take();
     statistics_.updates_missing += missing;
@@ -141,18 +118,17 @@ class SlabStore final : public EmbeddingStore {
         return true;
       }
     }
-    bool moved = false;
-    float* row = create(id, last_used, moved);
-    std::copy(weights.begin(), weights.end(), row);
-    std::copy(state.begin(), state.end(), row + dim());
+    const std::uint32_t row = create(id, last_used);
+    std::copy(weights.begin(), weights.end(), weights_of(slabs_.weights(row)));
+    std::copy(state.begin(), state.end(), slabs_.state(row));
     return true;
   }
 
   void for_each(const Visitor& visit_row) const override {
     for (const RowIndex::Entry& entry : index_.slots()) {
       if (entry.is_free()) continue;
-      const float* row = slabs_.row(entry.row());
-      visit_row(entry.id, {row, dim()}, {row + dim(), state_dim()}, entry.last_used);
+      visit_row(entry.id, {weights_of(slabs_.weights(entry.row())), dim()},
+                {slabs_.state(entry.row()), state_dim()}, entry.last_used);
     }
   }
 
@@ -165,44 +141,26 @@ class SlabStore final : public EmbeddingStore {
   }
 
  private:
-  // Calls use(i, entry of ids[i] or nullptr) in order; it returns true if entries have moved to other memory.
-  // Of each row, the first `floats` are fetched.
-  template <bool kWrite, typename Use>
-  void visit(std::span<const std::uint64_t> ids, std::size_t floats, Use&& use) const {
-    const std::size_t row_bytes = floats * sizeof(float);
-    const std::size_t rows_ahead = std::clamp<std::size_t>(kBytesAhead / row_bytes, 4, kMostRowsAhead);
-    const std::size_t entries_ahead = rows_ahead + kEntryAhead;
-    std::array<RowIndex::Entry*, kRing> ring{};  // the home, then the entry; nullptr is: not known
-    const std::size_t n = ids.size();
-    const auto fetch_entry = [&](std::size_t i) {
-      RowIndex::Entry* home = index_.home(ids[i]);
-      RowIndex::prefetch(home);
-      ring[i % kRing] = home;
-    };
-    const auto fetch_row = [&](std::size_t i) {
-      RowIndex::Entry*& at = ring[i % kRing];
-      if (at == nullptr) return;
-      at = index_.find_from(at, ids[i]);
-      if (at == nullptr) return;
-      const auto* row = reinterpret_cast<const std::byte*>(slabs_.row(at->row()));
-      for (std::size_t byte = 0; byte < row_bytes; byte += kCacheLine) {
-        __builtin_prefetch(row + byte, kWrite ? 1 : 0);
-      }
-    };
-    for (std::size_t i = 0; i < std::min(n, entries_ahead); ++i) fetch_entry(i);
-    for (std::size_t i = 0; i < std::min(n, rows_ahead); ++i) fetch_row(i);
-    for (std::size_t i = 0; i < n; ++i) {
-      if (i + entries_ahead < n) fetch_entry(i + entries_ahead);
-      if (i + rows_ahead < n) fetch_row(i + rows_ahead);
-      RowIndex::Entry* entry = ring[i % kRing];
-      // Since it was found, the row may have been created, evicted or its entry moved.
-      if (entry == nullptr || entry->id != ids[i] || entry->is_free()) entry = index_.find(ids[i]);
-      if (use(i, entry)) ring.fill(nullptr);
+  static float* weights_of(std::byte* row) { return reinterpret_cast<float*>(row); }
+
+  // A training lookup of an id that has no row: false if it gets none. Rare, and kept out of the way of
+  // those that have one.
+  [[gnu::noinline]] bool make(std::uint64_t id, std::span<float> to) {
+    if (!admission_.admits(id)) {
+      std::fill(to.begin(), to.end(), 0.0f);
+      return false;
     }
+    const std::uint32_t row = create(id, now_);
+    const std::span<float> weights(weights_of(slabs_.weights(row)), dim());
+    initialise_weights(spec_.initializer, seed_, id, weights);
+    optimizer_->initialise({slabs_.state(row), state_dim()});
+    std::copy(weights.begin(), weights.end(), to.begin());
+    return true;
   }
 
-  // A row for an id that has none; evicts if the table is full.
-  float* create(std::uint64_t id, std::uint32_t last_used, bool& moved) {
+  // The number of a row for an id that has none; evicts if the table is full.
+  std::uint32_t create(std::uint64_t id, std::uint32_t last_used) {
+    pipeline_.changed();
     std::uint32_t number = 0;
     if (index_.size() >= capacity_) {
       RowIndex::Entry* oldest = order_.oldest(index_);
@@ -211,14 +169,14 @@ class SlabStore final : public EmbeddingStore {
       ++statistics_.evicted;
     } else {
       // Memory comes first: if there is none, the index must not know the id.
-      moved = index_.make_room();
+      index_.make_room();
       slabs_.reserve(index_.size() + 1);
       number = static_cast<std::uint32_t>(index_.size());
       ++rows_made_;
     }
     index_.insert(id, number, last_used);
     if (tracks_use()) order_.add(last_used, id);
-    return slabs_.row(number);
+    return number;
   }
 
   void tick() {
@@ -250,9 +208,9 @@ class SlabStore final : public EmbeddingStore {
   std::uint64_t capacity_;  // rows
   std::unique_ptr<Optimizer> optimizer_;
   Admission admission_;
-  std::size_t row_floats_;
   RowSlabs slabs_;
   RowIndex index_;
+  RowPipeline pipeline_;
   EvictionOrder order_;
   std::uint32_t now_ = 0;
   std::uint64_t rows_made_ = 0;
