@@ -38,8 +38,18 @@ class Store:
 
         With `training`, ids without a row get one if they are admitted, and the clock of recency advances.
         """
-    def update(self, ids: NDArray[np.uint64], gradients: NDArray[np.float32]) -> None:
-        """One optimizer step per distinct id, with the sum of its gradients [n, dim], which are finite."""
+    def update(
+        self,
+        ids: NDArray[np.uint64],
+        gradients: NDArray[np.float32],
+        learning_rate_factor: float = 1.0,
+        step: int = 0,
+    ) -> None:
+        """One optimizer step per distinct id, with the sum of its gradients [n, dim], which are finite.
+
+        The learning rate is the table's times `learning_rate_factor`, a number >= 0 (ValueError). `step` is
+        how many updates came before.
+        """
     def stats(self) -> dict[str, int]:
         """The counters `tables.<name>.*` of docs/formats/wire.md."""
     def memory(self) -> dict[str, int | None]:
@@ -90,11 +100,18 @@ class EmbeddingWorker:
         offsets: list[NDArray[np.int64]],  # per feature, [rows + 1], offsets[0] = 0
         training: bool,  # True: creates rows and takes a staleness permit at the servers
     ) -> Lookup: ...
-    def update(self, lookup: Lookup, gradients: list[NDArray[np.float32]], scale: float) -> None:
+    def update(
+        self,
+        lookup: Lookup,
+        gradients: list[NDArray[np.float32]],
+        scale: float,
+        learning_rate_factors: list[float] | None = None,  # one per table; None: all are 1
+    ) -> None:
         """Expand pooled gradients (times `scale`) to ids, summed over occurrences, and apply them.
 
-        Returns when every server has acknowledged. Raises ValueError, sending nothing, when a
-        gradient is not finite or has another shape than the lookup.
+        The learning rate of each table is multiplied by its factor, a number >= 0. Returns when every
+        server has acknowledged. Raises ValueError, sending nothing, when a gradient is not finite or has
+        another shape than the lookup, or a factor is wrong.
         """
     def discard(self, lookup: Lookup) -> None:
         """Give the permit of a training lookup back without an update (a skipped batch)."""

@@ -3,6 +3,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <cmath>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -54,8 +55,11 @@ class Table {
     return *out;
   }
 
-  void update(const IdArray& ids, const ConstRows& gradients) {
+  void update(const IdArray& ids, const ConstRows& gradients, double learning_rate_factor,
+              std::uint64_t step) {
     const std::size_t n = ids.shape(0);
+    if (!std::isfinite(learning_rate_factor) || learning_rate_factor < 0)
+      throw std::invalid_argument("learning_rate_factor must be a number >= 0");
     check_shape(gradients.shape(0), gradients.shape(1), n, "gradients");
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
@@ -63,7 +67,7 @@ class Table {
     check_ids(wanted);
     summer_->add(wanted, {gradients.data(), n * spec_.dim});
     const GradientSum sum = summer_->finish();
-    store_->update(sum.ids, sum.gradients);
+    store_->update(sum.ids, sum.gradients, {learning_rate_factor, step});
   }
 
   nb::dict stats() {
@@ -125,7 +129,8 @@ void bind_store(nb::module_& module) {
       .def(nb::init<const nb::dict&, std::uint64_t, std::uint32_t>(), nb::arg("table"), nb::arg("seed"),
            nb::arg("servers") = 1)
       .def("lookup", &Table::lookup, nb::arg("ids"), nb::arg("training"), nb::arg("out") = nb::none())
-      .def("update", &Table::update, nb::arg("ids"), nb::arg("gradients"))
+      .def("update", &Table::update, nb::arg("ids"), nb::arg("gradients"),
+           nb::arg("learning_rate_factor") = 1.0, nb::arg("step") = 0)
       .def("stats", &Table::stats)
       .def("memory", &Table::memory);
 }

@@ -2,10 +2,12 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <optional>
 #include <stdexcept>
 
 #include "bindings.h"
@@ -66,7 +68,8 @@ std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std:
   return worker.lookup(batch, features, training);
 }
 
-void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale) {
+void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale,
+            const std::optional<std::vector<double>>& learning_rate_factors) {
   if (gradients.size() != lookup.dims.size())
     throw std::invalid_argument("there must be one gradient per feature");
   std::vector<const float*> pointers;
@@ -80,8 +83,13 @@ void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& 
     }
     pointers.push_back(gradient.data());
   }
+  // An empty list is not the same as none: it has too few.
+  if (learning_rate_factors && learning_rate_factors->size() != worker.options().tables.size())
+    throw std::invalid_argument("there must be one learning rate factor per table");
   const nb::gil_scoped_release release;
-  worker.update(lookup, pointers, static_cast<float>(scale));
+  worker.update(
+      lookup, pointers, static_cast<float>(scale),
+      learning_rate_factors ? std::span<const double>(*learning_rate_factors) : std::span<const double>());
 }
 
 nb::list pooled(const LookedUp& lookup) {
@@ -153,7 +161,8 @@ void bind_worker(nb::module_& module) {
            nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"))
       .def("configure", &Worker::configure, release)
       .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"))
-      .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"))
+      .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),
+           nb::arg("learning_rate_factors") = nb::none())
       .def("discard", &Worker::discard, nb::arg("lookup"), release)
       .def("save", &save, nb::arg("directory"))
       .def("load", &load, nb::arg("paths"))

@@ -23,7 +23,7 @@ struct Filled {
     stores[0]->lookup_training(ids, rows);
     std::vector<const float*> gradients;
     for (std::size_t i = 0; i < ids.size(); ++i) gradients.push_back(rows.data() + 3 * i);
-    stores[0]->update(ids, gradients);
+    stores[0]->update(ids, gradients, {});
   }
   Stores empty() const {
     Stores fresh;

@@ -57,7 +57,7 @@ TEST(adagrad_takes_the_published_step) {
   const std::vector<float> gradient{2};
   adagrad->initialise(std::span(row).subspan(1));
   const RowStep step{row.data(), row.data() + 1, gradient.data()};
-  adagrad->step({&step, 1});
+  adagrad->step({&step, 1}, 1);
   CHECK(row[1] == 4.25f);
   CHECK(std::abs(row[0] - (1 - 0.5f * 2 / std::sqrt(4.25f))) < 1e-6f);
 }
@@ -82,7 +82,7 @@ TEST(a_gradient_of_a_missing_id_moves_no_other_row) {
   const std::vector<std::uint64_t> updated{id(1, 1), id(1, 99), id(1, 2)};
   const std::vector<float> gradients{1, 100, 2};
   const std::vector<const float*> each{&gradients[0], &gradients[1], &gradients[2]};
-  store->update(updated, each);
+  store->update(updated, each, {});
   store->lookup_evaluation(known, after);
   CHECK(after[0] == before[0] - 0.5f && after[1] == before[1] - 1.0f);
   CHECK(store->statistics().updates == 2 && store->statistics().updates_missing == 1);

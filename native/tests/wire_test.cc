@@ -29,7 +29,7 @@ TEST(golden_frames) {
                                   LookupRequest{3, true, {{0, {0x0100000000000005ULL}}}}.encode());
   CHECK(hex(lookup) ==
         "50525341"
-        "0100"
+        "0200"
         "0200"
         "00000000"
         "01000000"
@@ -37,7 +37,7 @@ TEST(golden_frames) {
         "00000000"
         "0700000000000000"
         "2800000000000000"
-        "78c14e768ad0a086"
+        "fcbc5f9095765713"
         "0300000000000000"
         "01000000"
         "01000000"
@@ -48,7 +48,7 @@ TEST(golden_frames) {
   const Bytes error = make_error({MessageType::kLookup, 1, 0, 7}, ErrorCode::kStalenessExceeded, "no");
   CHECK(hex(error) ==
         "50525341"
-        "0100"
+        "0200"
         "8100"
         "00000000"
         "01000000"
@@ -56,10 +56,33 @@ TEST(golden_frames) {
         "00000000"
         "0700000000000000"
         "0a00000000000000"
-        "c4e29dddb02c7310"
+        "0b6b655bac482118"
         "12000000"
         "02000000"
         "6e6f");
+  const Bytes update = make_frame({MessageType::kUpdate, 1, 0, 8},
+                                  UpdateRequest{3, {{0, 2, 0.5, {0x0100000000000005ULL}, {1, -2}}}}.encode());
+  CHECK(hex(update) ==
+        "50525341"
+        "0200"
+        "0300"
+        "00000000"
+        "01000000"
+        "00000000"
+        "00000000"
+        "0800000000000000"
+        "3800000000000000"
+        "f03c8e10dfdd7a87"
+        "0300000000000000"
+        "01000000"
+        "00000000"
+        "00000000"
+        "02000000"
+        "000000000000e03f"
+        "0100000000000000"
+        "0500000000000001"
+        "0000803f"
+        "000000c0");
 }
 
 TEST(every_flipped_byte_is_refused_and_changes_nothing) {
@@ -94,7 +117,7 @@ TEST(malformed_payloads_are_refused) {
   const std::vector<std::pair<MessageType, Bytes>> requests{
       {MessageType::kConfigure, ConfigureRequest{0, 1, 1, 2, false, 11, tables}.encode()},
       {MessageType::kLookup, LookupRequest{9, true, {{0, {id(1, 5)}}, {1, {id(2, 5)}}}}.encode()},
-      {MessageType::kUpdate, UpdateRequest{5, {{0, 2, {id(1, 5)}, {1, 2}}}}.encode()},
+      {MessageType::kUpdate, UpdateRequest{5, {{0, 2, 0.5, {id(1, 5)}, {1, 2}}}}.encode()},
       {MessageType::kDiscard, DiscardRequest{9}.encode()},
       {MessageType::kSave, SaveRequest{"/nonexistent/x"}.encode()},
       {MessageType::kLoad, LoadRequest{{"/nonexistent/x", "/nonexistent/y"}}.encode()},
@@ -142,7 +165,8 @@ TEST(requests_out_of_place_are_refused) {
   CHECK(lookup(3, 0, id(1, 5)) == "STALENESS_EXCEEDED");
   CHECK(bench.send(MessageType::kSave, SaveRequest{"/tmp"}.encode()) == "BATCHES_OUTSTANDING");
   const auto update = [&](std::uint64_t batch, float gradient) {
-    return bench.send(MessageType::kUpdate, UpdateRequest{batch, {{0, 1, {id(1, 5)}, {gradient}}}}.encode());
+    return bench.send(MessageType::kUpdate,
+                      UpdateRequest{batch, {{0, 1, 1, {id(1, 5)}, {gradient}}}}.encode());
   };
   const std::vector<float> before = bench.rows(0, {id(1, 5)});
   CHECK(update(7, 1) == "NOT_OUTSTANDING");
@@ -166,7 +190,7 @@ TEST(sync_takes_one_step_for_all_trainers) {
   }
   const float before = bench.rows(0, {id(1, 5)})[0];
   const auto update = [&](std::uint32_t trainer, float gradient) {
-    const Bytes payload = UpdateRequest{0, {{0, 1, {id(1, 5)}, {gradient}}}}.encode();
+    const Bytes payload = UpdateRequest{0, {{0, 1, 1, {id(1, 5)}, {gradient}}}}.encode();
     return bench.post(MessageType::kUpdate, payload, trainer);
   };
   // One trainer's bad gradient is its own affair: it is refused at once, not when all have sent theirs.

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import Section
+from persia_core.config.schedule import LearningRateSchedule
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
@@ -187,6 +188,7 @@ class EmbeddingTable(Section):
     dim: Annotated[int, Field(ge=1, le=1024)]
     pooling: Literal["sum", "mean"] = "sum"
     optimizer: Optimizer
+    learning_rate_schedule: LearningRateSchedule | None = None  # null: the learning rate does not change
     initializer: Initializer = Uniform()
     admission: Admission = Always()
     expected_rows: Annotated[int, Field(ge=1)] = 10_000  # over all servers, for the memory plan
@@ -207,6 +209,15 @@ class EmbeddingTable(Section):
                 return 2 * self.dim + 1  # two moments, and the number of steps
             case Ftrl():
                 return 2 * self.dim
+
+    @model_validator(mode="after")
+    def _ftrl_has_one_rate(self) -> "EmbeddingTable":
+        if self.learning_rate_schedule is not None and isinstance(self.optimizer, Ftrl):
+            raise ValueError(
+                "ftrl takes no learning_rate_schedule: its weights are a function of its state and the "
+                "learning rate, so a changed rate would rescale them; use another optimizer, or no schedule"
+            )
+        return self
 
     @model_validator(mode="after")
     def _holds_a_row(self) -> "EmbeddingTable":

@@ -82,9 +82,18 @@ class EmbeddingPipeline(Generic[Batch]):
                 return
             yield ready
 
-    def update(self, ready: Ready[Batch], gradients: list[NDArray[np.float32]], scale: float) -> None:
-        """Queue the pooled gradients of a batch, each float32 [rows, dim], to be applied times `scale`."""
-        self._give_back(lambda: self._worker.update(ready.lookup, gradients, scale))
+    def update(
+        self,
+        ready: Ready[Batch],
+        gradients: list[NDArray[np.float32]],
+        scale: float,
+        learning_rate_factors: list[float] | None = None,
+    ) -> None:
+        """Queue the pooled gradients of a batch, each float32 [rows, dim], to be applied times `scale`.
+
+        The learning rate of each table is multiplied by its factor; None: all factors are 1.
+        """
+        self._give_back(lambda: self._worker.update(ready.lookup, gradients, scale, learning_rate_factors))
 
     def discard(self, ready: Ready[Batch]) -> None:
         """Give a batch back without an update (it was skipped)."""

@@ -12,6 +12,7 @@ from persia_core._native import EmbeddingWorker
 from persia_core.checkpoint.layout import METRICS_LINES
 from persia_core.config import ModelConfig
 from persia_core.embedding.pipeline import EmbeddingPipeline
+from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.errors import Diverged
 from persia_core.training.account import NON_FINITE, Account
 from persia_core.training.batches import TrainerBatch
@@ -33,11 +34,13 @@ def train(
     batches: Iterator[TrainerBatch],
     account: Account,
     run_dir: Path,
+    first_step: int,
 ) -> None:
     """Train on all batches, then wait until every gradient has been acknowledged.
 
-    Fills `account`. Trainer 0 writes the learning curve of its own samples to metrics.jsonl. Raises
-    Diverged, on every trainer alike, as soon as more samples were skipped than the configuration allows.
+    `first_step` is the step of the model that the first batch is: schedules count on from it. Fills
+    `account`. Trainer 0 writes the learning curve of its own samples to metrics.jsonl. Raises Diverged,
+    on every trainer alike, as soon as more samples were skipped than the configuration allows.
     """
     model.train()
     step = TrainingStep(config, group, model, optimizer)
@@ -59,7 +62,8 @@ def train(
                 if account.too_many_skipped(config.training.max_skipped_share):
                     raise _diverged(config, account)
                 continue
-            pipeline.update(ready, result.gradients, step.embedding_scale)
+            factors = learning_rate_factors(config, first_step + ready.batch.step.number)
+            pipeline.update(ready, result.gradients, step.embedding_scale, factors)
             account.trained(rows)
             meter.add(result.loss, ready.batch.data.rows)
             if lead and account.steps_done % every == 0 and (mean := meter.take()) is not None:

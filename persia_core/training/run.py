@@ -120,6 +120,7 @@ class PartitionRun:
             batches,
             account,
             self._job.run_dir,
+            self._first_step,
         )
         self._group.barrier()  # every trainer has drained: nothing is in flight
         seconds = time.monotonic() - started

@@ -20,12 +20,12 @@ TABLE = make_table("t", 1, 2)
 
 def frame(type: int, sequence: int, payload: bytes = b"", *, trainer: int = 0, channel: int = 0) -> bytes:
     """A frame, written from docs/formats/wire.md and the xxhash package alone."""
-    start = struct.pack("<4sHHIIIIQQ", b"PRSA", 1, type, 0, trainer, channel, 0, sequence, len(payload))
+    start = struct.pack("<4sHHIIIIQQ", b"PRSA", 2, type, 0, trainer, channel, 0, sequence, len(payload))
     return start + struct.pack("<Q", xxhash.xxh64(start + payload, seed=0).intdigest()) + payload
 
 
-def configure_payload(trainers: int = 1, staleness: int = 4) -> bytes:
-    header = struct.pack("<IIIIIIQ", 0, 1, trainers, staleness, 0, 1, 5)
+def configure_payload(trainers: int = 1, staleness: int = 4, sync: bool = False) -> bytes:
+    header = struct.pack("<IIIIIIQ", 0, 1, trainers, staleness, int(sync), 1, 5)
     table = struct.pack("<I", 1) + b"t" + struct.pack("<IIII", 1, PREFIX_BITS, 2, 0)
     optimizer = struct.pack("<Iddd", 0, 0.5, 0.0, 0.0)
     initializer = struct.pack("<Idd", 1, -0.5, 0.25)
@@ -38,9 +38,9 @@ def lookup_payload(batch: int, values: list[int], training: int = 1) -> bytes:
     return struct.pack(f"<QIIIIQ{len(ids)}Q", batch, training, 1, 0, 0, len(ids), *ids)
 
 
-def update_payload(batch: int, values: list[int], gradients: list[float]) -> bytes:
+def update_payload(batch: int, values: list[int], gradients: list[float], factor: float = 1.0) -> bytes:
     ids = [id_of(TABLE, v) for v in values]
-    head = struct.pack(f"<QIIIIQ{len(ids)}Q", batch, 1, 0, 0, 2, len(ids), *ids)
+    head = struct.pack(f"<QIIIIdQ{len(ids)}Q", batch, 1, 0, 0, 2, factor, len(ids), *ids)
     return head + np.array(gradients, np.float32).tobytes()
 
 
@@ -62,10 +62,10 @@ def error_code(server: Any, request: bytes) -> int | None:
 class Client:
     """A server and the next sequence number."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.server = native.InProcessServer(0)
         self.sequence = 0
-        assert self.send(CONFIGURE, configure_payload()) is None
+        assert self.send(CONFIGURE, configure_payload(**options)) is None
 
     def send(self, type: int, payload: bytes = b"") -> int | None:
         self.sequence += 1
@@ -123,7 +123,7 @@ def test_wrong_frames_have_their_own_errors() -> None:
         "TRUNCATED": [good[:-1], good[:47], b""],
         "BAD_LENGTH": [good + b"\0"],
         "BAD_MAGIC": [b"HTTP" + good[4:]],
-        "BAD_VERSION": [good[:4] + b"\2" + good[5:]],
+        "BAD_VERSION": [good[:4] + b"\1" + good[5:]],
         "BAD_CHECKSUM": [good[:40] + bytes(8) + good[48:]],
         "TOO_LARGE": [good[:32] + struct.pack("<Q", 1 << 62) + good[40:]],
         "UNKNOWN_TYPE": [frame(99, 1000), frame(OK, 1000)],

@@ -40,7 +40,7 @@ struct FrameHeader {
 };
 
 inline constexpr std::size_t kHeaderBytes = 48;
-inline constexpr std::uint16_t kWireVersion = 1;
+inline constexpr std::uint16_t kWireVersion = 2;
 inline constexpr std::uint64_t kMaxPayload = std::uint64_t{4} << 30;
 
 Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload);

@@ -57,6 +57,7 @@ struct LookupReply {
 struct TableGradients {
   std::uint32_t table = 0;
   std::uint32_t dim = 0;
+  double learning_rate_factor = 1;
   std::vector<std::uint64_t> ids;
   std::vector<float> gradients;  // [ids, dim]
 };

@@ -22,8 +22,9 @@ class Optimizer {
   // Floats of state per row.
   virtual std::uint32_t state_dim() const = 0;
   virtual void initialise(std::span<float> state) const = 0;
-  // In order. Element-wise IEEE arithmetic without contraction: the same bits on every processor.
-  virtual void step(std::span<const RowStep> rows) const = 0;
+  // In order, with the learning rate times `learning_rate_factor`: the product of doubles, narrowed once.
+  // Element-wise IEEE arithmetic without contraction: the same bits on every processor.
+  virtual void step(std::span<const RowStep> rows, double learning_rate_factor) const = 0;
 };
 
 std::unique_ptr<Optimizer> make_optimizer(const OptimizerSpec& spec, std::uint32_t dim);

@@ -24,6 +24,12 @@ struct StoreStatistics {
   std::uint64_t updates_missing = 0;  // gradients of ids that have no row
 };
 
+// How an update is applied.
+struct StepOptions {
+  double learning_rate_factor = 1;  // finite, >= 0
+  std::uint64_t step = 0;           // how many updates came before
+};
+
 // Not thread-safe: one thread of a server owns it.
 //
 // A table with a capacity holds at most capacity_rows() rows. To create one more, it evicts the row that
@@ -50,7 +56,8 @@ class EmbeddingStore {
                                                        std::span<float> weights) = 0;
   // One optimizer step per id. `ids` are distinct (see GradientSummer); each gradient has dim elements, all
   // finite. An id that has no row is counted and its gradient is dropped: it reaches no other row.
-  virtual void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients) = 0;
+  virtual void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients,
+                      const StepOptions& options) = 0;
   // False, changing nothing, if the id has a row already. In a full table, the least recently used one of
   // all rows and this one is evicted.
   virtual bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,

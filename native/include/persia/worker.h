@@ -47,8 +47,10 @@ class Worker {
 
   void configure();
   std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training);
-  // gradients[f] points to [rows, dim of feature f] floats.
-  void update(LookedUp& lookup, std::span<const float* const> gradients, float scale);
+  // gradients[f] points to [rows, dim of feature f] floats. One factor of the learning rate per table, or
+  // none: then all are 1.
+  void update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
+              std::span<const double> learning_rate_factors = {});
   void discard(LookedUp& lookup);
   std::vector<SaveReply> save(const std::string& directory);
   std::vector<LoadReply> load(const std::vector<std::string>& paths);

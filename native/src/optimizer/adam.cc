@@ -16,8 +16,8 @@ namespace {
 constexpr std::size_t kTabled = 4096;
 
 struct Correction {
-  float rate;  // learning_rate / (1 - beta1^t)
-  float root;  // sqrt(1 - beta2^t)
+  double rest;  // 1 - beta1^t
+  float root;   // sqrt(1 - beta2^t)
 };
 
 struct AdamOptions {
@@ -28,8 +28,13 @@ struct AdamOptions {
   float epsilon;
 };
 
+struct AdamStep {
+  float rate;  // learning_rate / (1 - beta1^t)
+  float root;
+};
+
 PERSIA_MULTIVERSION
-void adam_step(const RowStep& each, std::size_t dim, AdamOptions options, Correction correction) {
+void adam_step(const RowStep& each, std::size_t dim, AdamOptions options, AdamStep step) {
   float* __restrict weights = each.weights;
   float* __restrict m = each.state;
   float* __restrict v = each.state + dim;
@@ -38,7 +43,7 @@ void adam_step(const RowStep& each, std::size_t dim, AdamOptions options, Correc
     const float g = gradient[i];
     m[i] = options.beta1 * m[i] + options.rest1 * g;
     v[i] = options.beta2 * v[i] + options.rest2 * (g * g);
-    weights[i] -= correction.rate * m[i] / (std::sqrt(v[i]) / correction.root + options.epsilon);
+    weights[i] -= step.rate * m[i] / (std::sqrt(v[i]) / step.root + options.epsilon);
   }
 }
 
@@ -55,19 +60,20 @@ class Adam final : public Optimizer {
   }
   std::uint32_t state_dim() const override { return 2 * dim_ + 1; }
   void initialise(std::span<float> state) const override { std::fill(state.begin(), state.end(), 0.0f); }
-  void step(std::span<const RowStep> rows) const override {
+  void step(std::span<const RowStep> rows, double learning_rate_factor) const override {
+    const double learning_rate = spec_.learning_rate * learning_rate_factor;
     for (const RowStep& each : rows) {
       float& t = each.state[2 * std::size_t{dim_}];
       t += 1;
       const bool is_tabled = t > 0 && t < static_cast<float>(kTabled);
-      adam_step(each, dim_, options_, is_tabled ? tabled_[static_cast<std::size_t>(t)] : correction(t));
+      const Correction at_t = is_tabled ? tabled_[static_cast<std::size_t>(t)] : correction(t);
+      adam_step(each, dim_, options_, {static_cast<float>(learning_rate / at_t.rest), at_t.root});
     }
   }
 
  private:
   Correction correction(double t) const {
-    return {static_cast<float>(spec_.learning_rate / (1 - std::pow(spec_.beta1, t))),
-            static_cast<float>(std::sqrt(1 - std::pow(spec_.beta2, t)))};
+    return {1 - std::pow(spec_.beta1, t), static_cast<float>(std::sqrt(1 - std::pow(spec_.beta2, t)))};
   }
 
   OptimizerSpec spec_;

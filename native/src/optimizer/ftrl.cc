@@ -3,8 +3,11 @@
 //   w = 0 if |z| <= l1 else -(z - sign(z) * l1) / ((beta + sqrt(n)) / learning_rate + l2)
 // State: z from 0, then n from initial_accumulator, one float per weight each. As there, the first step
 // replaces the initial weight: of it, only s * w stays.
+// The weights are a function of z, n and the learning rate of the step, so a changed rate rescales them. With
+// a rate of 0, or too small for float32, there is no such function: then the row takes no step.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "persia/multiversion.h"
 #include "persia/optimizer.h"
@@ -45,19 +48,28 @@ class Ftrl final : public Optimizer {
   Ftrl(const OptimizerSpec& spec, std::uint32_t dim)
       : dim_(dim),
         initial_accumulator_(static_cast<float>(spec.initial_accumulator)),
-        options_{static_cast<float>(spec.learning_rate), static_cast<float>(spec.beta),
-                 static_cast<float>(spec.l1), static_cast<float>(spec.l2)} {}
+        learning_rate_(spec.learning_rate),
+        beta_(static_cast<float>(spec.beta)),
+        l1_(static_cast<float>(spec.l1)),
+        l2_(static_cast<float>(spec.l2)) {}
   std::uint32_t state_dim() const override { return 2 * dim_; }
   void initialise(std::span<float> state) const override {
     std::fill_n(state.begin(), dim_, 0.0f);
     std::fill(state.begin() + dim_, state.end(), initial_accumulator_);
   }
-  void step(std::span<const RowStep> rows) const override { ftrl_steps(rows, dim_, options_); }
+  void step(std::span<const RowStep> rows, double learning_rate_factor) const override {
+    const auto rate = static_cast<float>(learning_rate_ * learning_rate_factor);
+    if (rate < std::numeric_limits<float>::min()) return;
+    ftrl_steps(rows, dim_, {rate, beta_, l1_, l2_});
+  }
 
  private:
   std::uint32_t dim_;
   float initial_accumulator_;
-  FtrlOptions options_;
+  double learning_rate_;
+  float beta_;
+  float l1_;
+  float l2_;
 };
 
 }  // namespace

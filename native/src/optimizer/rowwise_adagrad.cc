@@ -40,18 +40,18 @@ class RowwiseAdagrad final : public Optimizer {
  public:
   RowwiseAdagrad(const OptimizerSpec& spec, std::uint32_t dim)
       : dim_(dim),
-        learning_rate_(static_cast<float>(spec.learning_rate)),
+        learning_rate_(spec.learning_rate),
         initial_accumulator_(static_cast<float>(spec.initial_accumulator)),
         epsilon_(static_cast<float>(spec.epsilon)) {}
   std::uint32_t state_dim() const override { return 1; }
   void initialise(std::span<float> state) const override { state[0] = initial_accumulator_; }
-  void step(std::span<const RowStep> rows) const override {
-    rowwise_steps(rows, dim_, learning_rate_, epsilon_);
+  void step(std::span<const RowStep> rows, double learning_rate_factor) const override {
+    rowwise_steps(rows, dim_, static_cast<float>(learning_rate_ * learning_rate_factor), epsilon_);
   }
 
  private:
   std::uint32_t dim_;
-  float learning_rate_;
+  double learning_rate_;
   float initial_accumulator_;
   float epsilon_;
 };

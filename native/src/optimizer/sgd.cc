@@ -48,22 +48,27 @@ class Sgd final : public Optimizer {
   Sgd(const OptimizerSpec& spec, std::uint32_t dim)
       : dim_(dim),
         state_dim_(persia::state_dim(spec, dim)),
-        options_{static_cast<float>(spec.learning_rate), static_cast<float>(spec.momentum),
-                 static_cast<float>(spec.weight_decay)} {}
+        learning_rate_(spec.learning_rate),
+        momentum_(static_cast<float>(spec.momentum)),
+        weight_decay_(static_cast<float>(spec.weight_decay)) {}
   std::uint32_t state_dim() const override { return state_dim_; }
   void initialise(std::span<float> state) const override { std::fill(state.begin(), state.end(), 0.0f); }
-  void step(std::span<const RowStep> rows) const override {
+  void step(std::span<const RowStep> rows, double learning_rate_factor) const override {
+    const SgdOptions options{static_cast<float>(learning_rate_ * learning_rate_factor), momentum_,
+                             weight_decay_};
     if (state_dim_ > 0) {
-      momentum_steps(rows, dim_, options_);
+      momentum_steps(rows, dim_, options);
     } else {
-      sgd_steps(rows, dim_, options_);
+      sgd_steps(rows, dim_, options);
     }
   }
 
  private:
   std::uint32_t dim_;
   std::uint32_t state_dim_;
-  SgdOptions options_;
+  double learning_rate_;
+  float momentum_;
+  float weight_decay_;
 };
 
 }  // namespace

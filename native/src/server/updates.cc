@@ -1,5 +1,6 @@
 // UPDATE and DISCARD: gradients reach rows here, and nowhere else.
 #include <array>
+#include <cmath>
 #include <new>
 
 #include "persia/gradient_sum.h"
@@ -14,6 +15,26 @@ Bytes make_ok(const FrameHeader& request) {
   FrameHeader header = request;
   header.type = MessageType::kOk;
   return make_frame(header, {});
+}
+
+// Of each table. Trainers whose gradients make one step must mean the same step.
+std::vector<double> factors_of(std::span<const UpdateRequest* const> updates,
+                               const std::vector<TableSpec>& tables) {
+  std::vector<std::optional<double>> found(tables.size());
+  for (const UpdateRequest* update : updates) {
+    for (const TableGradients& each : update->tables) {
+      std::optional<double>& factor = found[each.table];
+      if (factor && *factor != each.learning_rate_factor) {
+        throw RequestError(ErrorCode::kBatchMismatch,
+                           "trainers send different learning rate factors for table " +
+                               tables[each.table].name + " in batch " + std::to_string(update->batch));
+      }
+      factor = each.learning_rate_factor;
+    }
+  }
+  std::vector<double> factors;
+  for (const std::optional<double>& factor : found) factors.push_back(factor.value_or(1));
+  return factors;
 }
 
 }  // namespace
@@ -43,9 +64,13 @@ void Server::check_update(const UpdateRequest& update) const {
       throw RequestError(ErrorCode::kMalformed,
                          "gradients have another dim than table " + state.request.tables[table.table].name);
     }
-    if (!all_finite(table.gradients)) {
+    const TableSpec& spec = state.request.tables[table.table];
+    if (!std::isfinite(static_cast<float>(spec.optimizer.learning_rate * table.learning_rate_factor))) {
       throw RequestError(ErrorCode::kNotFinite,
-                         "a gradient of table " + state.request.tables[table.table].name + " is not finite");
+                         "the learning rate of table " + spec.name + " times its factor is not finite");
+    }
+    if (!all_finite(table.gradients)) {
+      throw RequestError(ErrorCode::kNotFinite, "a gradient of table " + spec.name + " is not finite");
     }
   }
 }
@@ -124,6 +149,7 @@ std::vector<Outgoing> Server::hold(Held held) {
 
 void Server::apply(std::span<const UpdateRequest* const> updates) {
   Configured& state = configured();
+  const std::vector<double> factors = factors_of(updates, state.request.tables);
   std::vector<GradientSummer>& summers = state.summers;
   for (const UpdateRequest* update : updates) {
     for (const TableGradients& table : update->tables) summers[table.table].add(table.ids, table.gradients);
@@ -137,7 +163,9 @@ void Server::apply(std::span<const UpdateRequest* const> updates) {
                                                     state.request.tables[t].name + " is not finite");
     }
   }
-  for (std::size_t t = 0; t < sums.size(); ++t) state.stores[t]->update(sums[t].ids, sums[t].gradients);
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    state.stores[t]->update(sums[t].ids, sums[t].gradients, {.learning_rate_factor = factors[t]});
+  }
 }
 
 }  // namespace persia

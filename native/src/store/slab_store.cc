@@ -86,12 +86,13 @@ class SlabStore final : public EmbeddingStore {
     return missing;
   }
 
-  void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients) override {
+  void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients,
+              const StepOptions& options) override {
     std::array<RowStep, kSteps> steps;
     std::size_t waiting = 0;
     std::uint64_t missing = 0;
     const auto take = [&] {
-      optimizer_->step(std::span(steps).first(waiting));
+      optimizer_->step(std::span(steps).first(waiting), options.learning_rate_factor);
       waiting = 0;
     };
     pipeline_.visit<Fetch::kAll>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {

@@ -36,7 +36,8 @@ RawHeader read_header(std::span<const std::byte> bytes) {
   if (!std::equal(kMagic.begin(), kMagic.end(), bytes.begin()))
     refuse(ErrorCode::kBadMagic, "magic is not PRSA");
   Reader reader(bytes.subspan(kMagic.size(), kHeaderBytes - kMagic.size()));
-  if (reader.value<std::uint16_t>() != kWireVersion) refuse(ErrorCode::kBadVersion, "wire version is not 1");
+  if (reader.value<std::uint16_t>() != kWireVersion)
+    refuse(ErrorCode::kBadVersion, "the wire version is another one");
   RawHeader header{};
   header.type = reader.value<std::uint16_t>();
   reader.zero();

@@ -1,4 +1,6 @@
 // LOOKUP and UPDATE: ids in, rows back, gradients in.
+#include <cmath>
+
 #include "persia/messages.h"
 
 namespace persia {
@@ -14,6 +16,10 @@ void check_order(const std::vector<Entry>& before, std::uint32_t table) {
 
 void check_count(std::uint32_t tables, const Reader& reader) {
   if (tables > reader.rest() / kShortestTable) Reader::fail("there are more tables than bytes for them");
+}
+
+bool is_factor(double value) {
+  return std::isfinite(value) && value >= 0;
 }
 
 std::uint64_t elements(std::uint64_t rows, std::uint32_t dim) {
@@ -105,7 +111,7 @@ LookupReply LookupReply::decode(std::span<const std::byte> payload) {
 
 Bytes UpdateRequest::encode() const {
   std::size_t size = 16;
-  for (const TableGradients& table : tables) size += 16 + table.ids.size() * 8 + table.gradients.size() * 4;
+  for (const TableGradients& table : tables) size += 24 + table.ids.size() * 8 + table.gradients.size() * 4;
   Writer writer(size);
   writer.value(batch);
   writer.value(static_cast<std::uint32_t>(tables.size()));
@@ -113,6 +119,7 @@ Bytes UpdateRequest::encode() const {
   for (const TableGradients& table : tables) {
     writer.value(table.table);
     writer.value(table.dim);
+    writer.value(table.learning_rate_factor);
     writer.value(static_cast<std::uint64_t>(table.ids.size()));
     writer.array(std::span<const std::uint64_t>(table.ids));
     writer.array(std::span<const float>(table.gradients));
@@ -132,6 +139,8 @@ UpdateRequest UpdateRequest::decode(std::span<const std::byte> payload) {
     table.table = reader.value<std::uint32_t>();
     check_order(request.tables, table.table);
     table.dim = reader.value<std::uint32_t>();
+    table.learning_rate_factor = reader.value<double>();
+    if (!is_factor(table.learning_rate_factor)) Reader::fail("a learning rate factor is not a number >= 0");
     const auto rows = reader.value<std::uint64_t>();
     table.ids = reader.array<std::uint64_t>(rows);
     table.gradients = reader.array<float>(elements(rows, table.dim));

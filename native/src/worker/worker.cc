@@ -14,12 +14,13 @@ namespace {
 constexpr double kBulkTimeouts = 30;
 
 std::vector<TableGradients> gradients_for(const BatchPlan& plan, std::span<const TableSpec> tables,
-                                          const std::vector<std::vector<float>>& sums, std::uint32_t server) {
+                                          const std::vector<std::vector<float>>& sums,
+                                          std::span<const double> factors, std::uint32_t server) {
   std::vector<TableGradients> parts;
   for (std::uint32_t t = 0; t < tables.size(); ++t) {
     const std::vector<std::uint32_t>& positions = plan.tables[t].by_server[server];
     if (positions.empty()) continue;
-    TableGradients part{t, tables[t].dim, {}, {}};
+    TableGradients part{t, tables[t].dim, factors.empty() ? 1.0 : factors[t], {}, {}};
     part.ids.reserve(positions.size());
     part.gradients.reserve(positions.size() * part.dim);
     for (const std::uint32_t position : positions) {
@@ -153,11 +154,20 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   return result;
 }
 
-void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, float scale) {
+void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
+                    std::span<const double> learning_rate_factors) {
   const BatchPlan& plan = lookup.plan;
   if (gradients.size() != plan.features.size())
     throw std::invalid_argument("there must be one gradient per feature");
   if (!std::isfinite(scale)) throw std::invalid_argument("scale is not finite");
+  if (!learning_rate_factors.empty() && learning_rate_factors.size() != options_.tables.size())
+    throw std::invalid_argument("there must be one learning rate factor per table");
+  for (std::size_t t = 0; t < learning_rate_factors.size(); ++t) {
+    if (!std::isfinite(learning_rate_factors[t]) || learning_rate_factors[t] < 0) {
+      throw std::invalid_argument("the learning rate factor of table " + options_.tables[t].name +
+                                  " is not a number >= 0");
+    }
+  }
   std::vector<std::vector<float>> sums;
   for (std::size_t t = 0; t < plan.tables.size(); ++t) {
     sums.emplace_back(plan.tables[t].unique.size() * options_.tables[t].dim);
@@ -178,7 +188,8 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
   take_return(lookup);
   std::vector<std::optional<Bytes>> payloads;
   for (std::uint32_t s = 0; s < servers(); ++s) {
-    payloads.push_back(UpdateRequest{lookup.batch, gradients_for(plan, options_.tables, sums, s)}.encode());
+    UpdateRequest request{lookup.batch, gradients_for(plan, options_.tables, sums, learning_rate_factors, s)};
+    payloads.push_back(request.encode());
   }
   require_ok(exchange(Channel::kUpdate, MessageType::kUpdate, std::move(payloads), options_.timeout));
 }
