@@ -50,6 +50,11 @@ class Store:
         The learning rate is the table's times `learning_rate_factor`, a number >= 0 (ValueError). `step` is
         how many updates came before.
         """
+    def advance_day(self, day: int) -> None:
+        """From now on it is `day`, counted from 1970-01-01: rows that are too old for their table go.
+
+        Changes nothing if it is that day or a later one already.
+        """
     def stats(self) -> dict[str, int]:
         """The counters `tables.<name>.*` of docs/formats/wire.md."""
     def memory(self) -> dict[str, int | None]:
@@ -119,6 +124,11 @@ class EmbeddingWorker:
         """Every server writes `embedding-<server>.safetensors` to `directory`; rows and bytes of each."""
     def load(self, paths: list[str]) -> list[dict[str, object]]:
         """Every server reads all parts and keeps the rows that are its own. Tables must be empty."""
+    def advance_day(self, day: int) -> None:
+        """Tell every server that it is `day` now, counted from 1970-01-01; rows that are too old go.
+
+        A day that is not after the current one changes nothing. ServerError while batches are outstanding.
+        """
     def stats(self) -> list[dict[str, object]]:
         """One dictionary per server; see docs/formats/wire.md for the counters."""
     def shutdown(self) -> None:

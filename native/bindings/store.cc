@@ -70,6 +70,12 @@ class Table {
     store_->update(sum.ids, sum.gradients, {learning_rate_factor, step});
   }
 
+  void advance_day(std::uint32_t day) {
+    const nb::gil_scoped_release release;
+    const std::lock_guard lock(mutex_);
+    store_->advance_day(day);
+  }
+
   nb::dict stats() {
     const StoreStatistics statistics = locked_statistics();
     nb::dict result;
@@ -81,6 +87,7 @@ class Table {
     result["created"] = statistics.created;
     result["not_admitted"] = statistics.not_admitted;
     result["evicted"] = statistics.evicted;
+    result["expired"] = statistics.expired;
     result["updates"] = statistics.updates;
     result["updates_missing"] = statistics.updates_missing;
     return result;
@@ -131,6 +138,7 @@ void bind_store(nb::module_& module) {
       .def("lookup", &Table::lookup, nb::arg("ids"), nb::arg("training"), nb::arg("out") = nb::none())
       .def("update", &Table::update, nb::arg("ids"), nb::arg("gradients"),
            nb::arg("learning_rate_factor") = 1.0, nb::arg("step") = 0)
+      .def("advance_day", &Table::advance_day, nb::arg("day"))
       .def("stats", &Table::stats)
       .def("memory", &Table::memory);
 }

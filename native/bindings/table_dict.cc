@@ -84,6 +84,9 @@ TableSpec table_from_dict(const nb::dict& dict) {
   if (keys.has("capacity_bytes")) {
     table.capacity_bytes = keys.get<std::optional<std::uint64_t>>("capacity_bytes").value_or(0);
   }
+  if (keys.has("max_age_days")) {
+    table.max_age_days = keys.get<std::optional<std::uint32_t>>("max_age_days").value_or(0);
+  }
   keys.end();
   return table;
 }

@@ -166,6 +166,7 @@ void bind_worker(nb::module_& module) {
       .def("discard", &Worker::discard, nb::arg("lookup"), release)
       .def("save", &save, nb::arg("directory"))
       .def("load", &load, nb::arg("paths"))
+      .def("advance_day", &Worker::advance_day, nb::arg("day"), release)
       .def("stats", &stats)
       .def("shutdown", &Worker::shutdown, release);
 }

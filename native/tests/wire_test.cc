@@ -120,6 +120,7 @@ TEST(malformed_payloads_are_refused) {
       {MessageType::kUpdate, UpdateRequest{5, {{0, 2, 0.5, {id(1, 5)}, {1, 2}}}}.encode()},
       {MessageType::kDiscard, DiscardRequest{9}.encode()},
       {MessageType::kSave, SaveRequest{"/nonexistent/x"}.encode()},
+      {MessageType::kAdvanceDay, AdvanceDayRequest{9}.encode()},
       {MessageType::kLoad, LoadRequest{{"/nonexistent/x", "/nonexistent/y"}}.encode()},
   };
   for (const auto& [type, payload] : requests) {

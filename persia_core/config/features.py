@@ -176,6 +176,15 @@ class Probability(Section):
     probability: Annotated[float, Field(gt=0, le=1)]
 
 
+class Eviction(Section):
+    """A row goes when its last training lookup was more than `max_age_days` days before the partition's.
+
+    Days are those of the partitions' dates, never of a clock: a replay evicts the same rows.
+    """
+
+    max_age_days: Annotated[int, Field(ge=1, lt=2**31)]
+
+
 Admission = Annotated[Always | Sightings | Probability, Field(discriminator="kind")]
 ROW_OVERHEAD_BYTES = 24  # what a row takes of the capacity beyond weights and optimizer state
 
@@ -194,6 +203,7 @@ class EmbeddingTable(Section):
     expected_rows: Annotated[int, Field(ge=1)] = 10_000  # over all servers, for the memory plan
     # On each server. A full table evicts the row least recently looked up for training; null: unbounded.
     capacity_bytes: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    eviction: Eviction | None = None  # by age; null: rows stay, whatever their age
 
     @property
     def state_dim(self) -> int:

@@ -22,6 +22,7 @@ class TableSpec(TypedDict):
     admission: dict[str, Any]  # the same; may be left out, and is "always" then
     expected_rows: int  # over all servers
     capacity_bytes: int | None  # on each server; may be left out, and is None (unbounded) then
+    max_age_days: int | None  # without a training lookup; may be left out, and is None (any age) then
 
 
 def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
@@ -37,6 +38,7 @@ def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
         admission=table.admission.model_dump(),
         expected_rows=table.expected_rows,
         capacity_bytes=table.capacity_bytes,
+        max_age_days=table.eviction.max_age_days if table.eviction is not None else None,
     )
 
 

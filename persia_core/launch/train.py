@@ -14,6 +14,7 @@ from persia_core.checkpoint.select import latest_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import open_partition
+from persia_core.embedding.day import logical_day
 from persia_core.errors import DiskFull, NoParent
 from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
@@ -43,6 +44,7 @@ def train_partition(
     PartitionMissing, PartitionEmpty, Corrupt, DiskFull, Diverged, RankFailed, RankHung.
     """
     work = work_dir()
+    logical_day(config, ds)  # tables that count days need one
     run_dir = run_directory(work, config.name, check_ds(ds), check_name("run", run)).absolute()
     parent = None if cold_start else latest_checkpoint(store, config.name, ds)
     if parent is None and not cold_start:

@@ -13,6 +13,7 @@ from persia_core.checkpoint.layout import is_embedding_part
 from persia_core.checkpoint.write import write_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.data.partition import LocalPartition
+from persia_core.embedding.day import logical_day
 from persia_core.embedding.tables import table_indices, table_specs
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest
@@ -74,7 +75,7 @@ class PartitionRun:
         self._first_step = 0
 
     def restore(self) -> None:
-        """Tell the servers their tables; put the parent checkpoint in place, if there is one."""
+        """Tell the servers their tables and the day; put the parent checkpoint in place, if there is one."""
         if self._lead:
             self._worker.configure()
         parent = self._job.parent_dir
@@ -84,6 +85,9 @@ class PartitionRun:
                 self._worker.load([str(parent / part.path) for part in parts])
                 log.info("restored %d rows from %s", sum(part.rows or 0 for part in parts), self._job.parent)
             self._first_step = int(load_dense(parent, self._model, self._optimizer)["step"])
+        # Before the first lookup: rows that are too old must be gone from the evaluation too.
+        if self._lead and (day := logical_day(self._config, self._job.ds)) is not None:
+            self._worker.advance_day(day)
         self._group.barrier()
 
     def evaluate(self) -> Metrics | None:

@@ -232,3 +232,27 @@ def test_without_an_earlier_checkpoint_a_cold_start_must_be_asked_for(place: Tra
 def test_a_missing_partition_is_named(place: TrainingPlace) -> None:
     with pytest.raises(PartitionMissing, match="ds=2026-01-01"):
         place.train(every_kind("sgd"), DAYS[0])
+
+
+def test_rows_that_were_not_seen_for_too_long_are_gone_before_the_day_begins(place: TrainingPlace) -> None:
+    document = every_kind("adagrad").model_dump()
+    for table in document["tables"][:2]:
+        table["eviction"] = {"max_age_days": 2}
+    config = parse_config(document, "aging")
+    days = ("2026-02-27", "2026-03-01", "2026-03-02")  # from the first to the last, three days
+    last_seen: dict[str, dict[int, str]] = {table.name: {} for table in config.tables}
+    for number, ds in enumerate(days):
+        rows = small_rows(40, seed=number)
+        write_hashed_partition(config, place.store, ds, rows)
+        run_dir = place.train(config, ds, cold_start=number == 0)
+        publish_checkpoint(place, config, ds, run_dir)
+        for name, ids in PlainModel(config, hashed_table(config, rows)).ids.items():
+            last_seen[name] |= dict.fromkeys(ids, ds)
+    expired = 0
+    for at, table in enumerate(config.tables):
+        young = {id_ for id_, ds in last_seen[table.name].items() if at >= 2 or ds >= "2026-02-28"}
+        assert set(saved_rows(run_dir / "checkpoint", table.name)) == young
+        expired += len(last_seen[table.name]) - len(young)
+    assert expired > 0
+    counted = [t["expired"] for s in metrics_of(run_dir)["servers"] for t in s["tables"].values()]
+    assert sum(counted) >= expired  # ids that came back on the last day had expired too

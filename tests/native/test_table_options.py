@@ -59,6 +59,16 @@ def test_every_kind_is_understood(initializer: dict[str, Any], admission: dict[s
     assert store.stats()["rows"] == (1000 if admission["kind"] == "sightings" else rows)
 
 
+def test_the_age_reaches_the_native_store() -> None:
+    ids = (np.uint64(1) << np.uint64(56)) + np.arange(10, dtype=np.uint64)
+    for eviction, left in ((None, 10), ({"max_age_days": 2}, 0), ({"max_age_days": 3}, 10)):
+        store = _native.Store(dict(table_spec(table_of(eviction=eviction), 8)), 1)
+        store.advance_day(7)
+        store.lookup(ids, training=True)
+        store.advance_day(10)
+        assert store.stats()["rows"] == left
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
@@ -73,6 +83,8 @@ def test_every_kind_is_understood(initializer: dict[str, Any], admission: dict[s
         ({"admission": {"kind": "sightings", "count": 0}}, "count"),
         ({"admission": {"kind": "probability", "probability": 0}}, "probability"),
         ({"capacity_bytes": 0}, "capacity_bytes"),
+        ({"eviction": {"max_age_days": 0}}, "max_age_days"),
+        ({"eviction": {}}, "max_age_days"),
     ],
 )
 def test_wrong_options_are_refused_by_name(changes: dict[str, Any], where: str) -> None:

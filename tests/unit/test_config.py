@@ -8,6 +8,7 @@ import yaml
 
 from persia_core.config import load_config
 from persia_core.config.plan import plan_of
+from persia_core.embedding.day import logical_day
 from persia_core.errors import ConfigError
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "movielens_dlrm.yaml"
@@ -137,6 +138,20 @@ def test_the_digest_tells_training_apart_and_storage_not(tmp_path: Path, documen
     assert changed.schema_fingerprint() == base.schema_fingerprint()
     document["dataset"]["salt"] = "another"
     assert load_config(write(tmp_path, document)).schema_fingerprint() != base.schema_fingerprint()
+
+
+def test_days_are_counted_from_1970_and_only_where_a_table_asks(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    assert logical_day(load_config(write(tmp_path, document)), "no date") is None
+    document["tables"][0]["eviction"] = {"max_age_days": 30}
+    config = load_config(write(tmp_path, document))
+    assert logical_day(config, "1970-01-01") == 0
+    assert logical_day(config, "2000-03-01") == 11_017
+    for wrong in ("no date", "2026-13-01", "1969-12-31", ""):
+        with pytest.raises(ConfigError, match=r"table user: eviction\.max_age_days") as caught:
+            logical_day(config, wrong)
+        assert repr(wrong) in caught.value.what
 
 
 def test_the_plan_counts_ranks_and_bytes(tmp_path: Path, document: dict[str, Any]) -> None:

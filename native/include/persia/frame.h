@@ -18,12 +18,13 @@ enum class MessageType : std::uint16_t {
   kLoad = 6,
   kStats = 7,
   kShutdown = 8,
+  kAdvanceDay = 9,
   kOk = 128,
   kError = 129,
 };
 
 inline constexpr std::uint16_t kFirstRequest = 1;
-inline constexpr std::uint16_t kLastRequest = 8;
+inline constexpr std::uint16_t kLastRequest = 9;
 
 std::string_view name_of(MessageType type);
 

@@ -108,6 +108,13 @@ struct LoadReply {
   static LoadReply decode(std::span<const std::byte> payload);
 };
 
+struct AdvanceDayRequest {
+  std::uint32_t day = 0;  // since 1970-01-01
+
+  Bytes encode() const;
+  static AdvanceDayRequest decode(std::span<const std::byte> payload);
+};
+
 struct StatsReply {
   std::vector<std::pair<std::string, std::uint64_t>> counters;
 

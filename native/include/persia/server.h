@@ -62,6 +62,7 @@ class Server {
   Bytes lookup(const FrameHeader& header, std::span<const std::byte> payload);
   Bytes save(std::span<const std::byte> payload) const;
   Bytes load(std::span<const std::byte> payload);
+  Bytes advance_day(std::span<const std::byte> payload);
   StatsReply stats() const;
   std::vector<Outgoing> change(Peer peer, const FrameHeader& header, std::span<const std::byte> payload);
   void check_ids(std::uint32_t table, std::span<const std::uint64_t> ids) const;

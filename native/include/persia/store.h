@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "persia/day_list.h"
 #include "persia/table_spec.h"
 
 namespace persia {
@@ -20,8 +21,14 @@ struct StoreStatistics {
   std::uint64_t created = 0;
   std::uint64_t not_admitted = 0;     // training lookups of ids that got no row
   std::uint64_t evicted = 0;          // rows that made room for others
+  std::uint64_t expired = 0;          // rows that were not looked up for max_age_days
   std::uint64_t updates = 0;          // optimizer steps
   std::uint64_t updates_missing = 0;  // gradients of ids that have no row
+};
+
+// What a table remembers beside its rows.
+struct TableHistory {
+  TableClock clock;
 };
 
 // How an update is applied.
@@ -36,6 +43,9 @@ struct StepOptions {
 // was least recently looked up for training: the one with the smallest (clock of its last training lookup,
 // id). The clock counts calls of lookup_training. Ids of one call are taken in order, so a call may evict
 // rows that the same call has touched, if the capacity is less than the call needs.
+//
+// A table with max_age_days gives up the rows that were not looked up for training for so many days. It
+// knows of days what advance_day() tells it.
 class EmbeddingStore {
  public:
   // weights [dim] and state [state_dim] of one row; valid until the store changes.
@@ -45,7 +55,7 @@ class EmbeddingStore {
   virtual ~EmbeddingStore() = default;
   virtual std::uint32_t dim() const = 0;
   virtual std::uint32_t state_dim() const = 0;
-  // Whether last_used means anything: the table has a capacity.
+  // Whether last_used means anything: the table has a capacity or max_age_days.
   virtual bool tracks_use() const = 0;
   // Weights of `ids` into `weights` [ids, dim]. An id seen for the first time gets its initial row, if it
   // is admitted; one that is not reads as zeros, and its position is returned.
@@ -58,12 +68,18 @@ class EmbeddingStore {
   // finite. An id that has no row is counted and its gradient is dropped: it reaches no other row.
   virtual void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients,
                       const StepOptions& options) = 0;
+  // From the next lookup on it is `day`, counted from 1970-01-01. Removes the rows whose last training lookup
+  // was before day - max_age_days. Changes nothing if it is that day or a later one already.
+  virtual void advance_day(std::uint32_t day) = 0;
   // False, changing nothing, if the id has a row already. In a full table, the least recently used one of
   // all rows and this one is evicted.
   virtual bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
                       std::uint32_t last_used) = 0;
   // Every row, in no particular order.
   virtual void for_each(const Visitor& visit) const = 0;
+  virtual TableHistory history() const = 0;
+  // Into an empty table, before insert(). What the table does not need is left out.
+  virtual void restore(TableHistory history) = 0;
   virtual StoreStatistics statistics() const = 0;
 };
 

@@ -61,6 +61,7 @@ struct TableSpec {
   AdmissionSpec admission;
   std::uint64_t expected_rows = 0;   // over all servers
   std::uint64_t capacity_bytes = 0;  // on each server; 0 is unbounded
+  std::uint32_t max_age_days = 0;    // without a training lookup, then a row is removed; 0 is never
 
   bool owns(std::uint64_t id) const { return id >> (64 - prefix_bits) == prefix; }
 };

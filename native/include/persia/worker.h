@@ -54,6 +54,7 @@ class Worker {
   void discard(LookedUp& lookup);
   std::vector<SaveReply> save(const std::string& directory);
   std::vector<LoadReply> load(const std::vector<std::string>& paths);
+  void advance_day(std::uint32_t day);
   std::vector<StatsReply> stats();
   void shutdown();
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <optional>
 
 #include "persia/checkpoint.h"
 #include "persia/codec.h"
@@ -6,6 +7,7 @@
 #include "persia/gradient_sum.h"
 #include "persia/ids.h"
 #include "persia/part_format.h"
+#include "persia/part_history.h"
 #include "persia/safetensors.h"
 
 namespace persia {
@@ -33,14 +35,22 @@ class PartReader {
       corrupt(error.what());
     }
     check_tables(tables, stores);
-    check_data();
   }
 
   std::uint64_t bytes() const { return data_start_ + data_size_; }
 
-  // Every id is checked, also of rows that belong to other servers.
+  TableClock clock(const TableSpec& table) const {
+    try {
+      return clock_from(whole<std::uint64_t>(table.name + ".clock"),
+                        whole<std::uint64_t>(table.name + ".days"));
+    } catch (const std::invalid_argument& error) {
+      corrupt("table " + table.name + ": " + error.what());
+    }
+  }
+
+  // Every id is checked, also of rows that belong to other servers. `number` is this part's in `clock`.
   std::uint64_t read(const TableSpec& table, std::uint32_t server, std::uint32_t servers,
-                     EmbeddingStore& store) const {
+                     const MergedClock& clock, std::size_t number, EmbeddingStore& store) const {
     const Tensor& ids_tensor = header_.tensors.at(table.name + ".ids");
     const Tensor& weights_tensor = header_.tensors.at(table.name + ".weights");
     const std::uint64_t state_begin =
@@ -71,13 +81,25 @@ class PartReader {
         if (server_of(ids[i], servers) != server) continue;
         const auto row_weights = std::span(weights).subspan(i * store.dim(), store.dim());
         const auto row_state = std::span(state).subspan(i * store.state_dim(), store.state_dim());
-        if (!store.insert(ids[i], row_weights, row_state, static_cast<std::uint32_t>(last_used[i]))) {
+        const std::uint32_t used = clock.convert(number, static_cast<std::uint32_t>(last_used[i]));
+        if (!store.insert(ids[i], row_weights, row_state, used)) {
           corrupt("id " + hex64(ids[i]) + " of table " + table.name + " was in an earlier part already");
         }
         ++kept;
       }
     }
     return kept;
+  }
+
+  void check_data() const {
+    Xxh64 hash(0);
+    Bytes buffer(kBlockBytes);
+    for (std::uint64_t at = 0; at < data_size_; at += buffer.size()) {
+      const auto piece = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), data_size_ - at));
+      file_.read_at(data_start_ + at, piece);
+      hash.update(piece);
+    }
+    if (hex64(hash.digest()) != metadata("data_xxh64")) corrupt("the data does not match its checksum");
   }
 
  private:
@@ -111,13 +133,11 @@ class PartReader {
       if (stores[t]->state_dim() > 0)
         check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
       expected_tensors += stores[t]->state_dim() > 0 ? 3 : 2;
-      // A table may have been given a capacity, or have lost it, since: then all rows are equally old.
-      if (header_.tensors.contains(tables[t].name + ".last_used")) {
-        const auto last_used = find(tables[t].name + ".last_used", "U64");
-        if (last_used.shape != ids.shape)
-          corrupt("tensor " + tables[t].name + ".last_used is not like its ids");
-        ++expected_tensors;
-      }
+      // A table may have been given a capacity or an age, or have lost it, since: then all rows are equally
+      // old.
+      expected_tensors += check_optional(tables[t].name + ".last_used", ids.shape[0], 0);
+      expected_tensors += check_optional(tables[t].name + ".clock", 1, 0);
+      expected_tensors += check_optional(tables[t].name + ".days", std::nullopt, 2);
     }
     if (header_.tensors.size() != expected_tensors)
       mismatch("holds tensors of tables that are not configured");
@@ -130,6 +150,17 @@ class PartReader {
     return found->second;
   }
 
+  // How many there are of it. `rows` may be any number if it is nothing; without `width`, one dimension.
+  std::size_t check_optional(const std::string& name, std::optional<std::uint64_t> rows,
+                             std::uint64_t width) const {
+    if (!header_.tensors.contains(name)) return 0;
+    const Tensor tensor = find(name, "U64");
+    const bool dimensions = tensor.shape.size() == (width > 0 ? 2 : 1);
+    if (!dimensions || (rows && tensor.shape[0] != *rows) || (width > 0 && tensor.shape[1] != width))
+      corrupt("tensor " + name + " has a wrong shape");
+    return 1;
+  }
+
   void check_shape(const std::string& name, std::uint64_t rows, std::uint64_t dim) const {
     const Tensor tensor = find(name, "F32");
     if (tensor.shape.size() != 2) corrupt("tensor " + name + " has not two dimensions");
@@ -140,15 +171,13 @@ class PartReader {
     }
   }
 
-  void check_data() const {
-    Xxh64 hash(0);
-    Bytes buffer(kBlockBytes);
-    for (std::uint64_t at = 0; at < data_size_; at += buffer.size()) {
-      const auto piece = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), data_size_ - at));
-      file_.read_at(data_start_ + at, piece);
-      hash.update(piece);
-    }
-    if (hex64(hash.digest()) != metadata("data_xxh64")) corrupt("the data does not match its checksum");
+  // Of a tensor that may be missing.
+  template <typename T>
+  std::vector<T> whole(const std::string& name) const {
+    const auto found = header_.tensors.find(name);
+    if (found == header_.tensors.end()) return {};
+    const std::uint64_t bytes = found->second.end - found->second.begin;
+    return block<T>(found->second.begin, 0, static_cast<std::size_t>(bytes / sizeof(T)), 1);
   }
 
   template <typename T>
@@ -169,12 +198,23 @@ class PartReader {
 
 PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
                     const std::vector<TableSpec>& tables, Stores& stores) {
-  PartSize size;
+  std::vector<std::vector<TableClock>> clocks(tables.size());  // of each table, of each part
   for (const std::string& path : paths) {
     const PartReader part(path, tables, stores);
+    for (std::size_t t = 0; t < tables.size(); ++t) clocks[t].push_back(part.clock(tables[t]));
+  }
+  std::vector<MergedClock> merged;
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    merged.emplace_back(std::move(clocks[t]));
+    stores[t]->restore({merged[t].merged()});
+  }
+  PartSize size;
+  for (std::size_t p = 0; p < paths.size(); ++p) {
+    const PartReader part(paths[p], tables, stores);
+    part.check_data();
     size.bytes += part.bytes();
     for (std::size_t t = 0; t < tables.size(); ++t)
-      size.rows += part.read(tables[t], server, servers, *stores[t]);
+      size.rows += part.read(tables[t], server, servers, merged[t], p, *stores[t]);
   }
   return size;
 }

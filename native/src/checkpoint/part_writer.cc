@@ -9,6 +9,7 @@
 #include "persia/file.h"
 #include "persia/ids.h"
 #include "persia/part_format.h"
+#include "persia/part_history.h"
 #include "persia/safetensors.h"
 
 namespace persia {
@@ -65,8 +66,10 @@ Tensor next_tensor(const char* dtype, std::uint64_t size, std::vector<std::uint6
   return tensor;
 }
 
+using Histories = std::vector<std::vector<SmallTensor>>;  // of each table
+
 SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& stores,
-                            std::uint64_t checksum) {
+                            const Histories& histories, std::uint64_t checksum) {
   SafetensorsHeader header;
   header.metadata = {
       {"format", kPartFormat}, {"optimizers", optimizers_of(tables)}, {"data_xxh64", hex64(checksum)}};
@@ -80,6 +83,10 @@ SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& 
       header.tensors[name + ".state"] = next_tensor("F32", 4, {rows, stores[t]->state_dim()}, at);
     }
     if (stores[t]->tracks_use()) header.tensors[name + ".last_used"] = next_tensor("U64", 8, {rows}, at);
+    for (const SmallTensor& each : histories[t]) {
+      header.tensors[each.name] = {each.dtype, each.shape, at, at + each.data.size()};
+      at += each.data.size();
+    }
   }
   return header;
 }
@@ -94,18 +101,24 @@ Bytes start_of_file(const SafetensorsHeader& header) {
 
 void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& stores) {
   // The checksum has a fixed width, so the header can be completed after the data.
-  file.append(start_of_file(header_of(tables, stores, 0)));
+  Histories histories;
+  for (std::size_t t = 0; t < tables.size(); ++t)
+    histories.push_back(history_tensors(tables[t].name, *stores[t]));
+  file.append(start_of_file(header_of(tables, stores, histories, 0)));
   DataWriter data(file);
-  for (const auto& store : stores) {
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    const auto& store = stores[t];
     const std::vector<Row> rows = sorted_rows(*store);
     for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.id, 1));
     for (const Row& row : rows) data.write(std::span<const float>(row.weights, store->dim()));
     for (const Row& row : rows) data.write(std::span<const float>(row.state, store->state_dim()));
-    if (!store->tracks_use()) continue;
-    for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
+    if (store->tracks_use()) {
+      for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
+    }
+    for (const SmallTensor& each : histories[t]) data.write(std::span<const std::byte>(each.data));
   }
   data.flush();
-  file.write_at(0, start_of_file(header_of(tables, stores, data.checksum())));
+  file.write_at(0, start_of_file(header_of(tables, stores, histories, data.checksum())));
 }
 
 }  // namespace

@@ -76,6 +76,7 @@ Bytes Server::answer(const FrameHeader& header, std::span<const std::byte> paylo
     case MessageType::kLookup: return lookup(header, payload);
     case MessageType::kSave: return save(payload);
     case MessageType::kLoad: return load(payload);
+    case MessageType::kAdvanceDay: return advance_day(payload);
     case MessageType::kStats: expect_empty(payload); return stats().encode();
     case MessageType::kShutdown:
       expect_empty(payload);
@@ -184,6 +185,16 @@ Bytes Server::load(std::span<const std::byte> payload) {
   return LoadReply{size.rows, size.bytes}.encode();
 }
 
+Bytes Server::advance_day(std::span<const std::byte> payload) {
+  Configured& state = configured();
+  const AdvanceDayRequest request = AdvanceDayRequest::decode(payload);
+  if (state.staleness.any_outstanding()) {
+    throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding: they belong to one day");
+  }
+  for (const auto& store : state.stores) store->advance_day(request.day);
+  return {};
+}
+
 StatsReply Server::stats() const {
   StatsReply reply;
   const auto count = [&](std::string name, std::uint64_t value) {
@@ -204,6 +215,7 @@ StatsReply Server::stats() const {
     count(prefix + "created", table.created);
     count(prefix + "not_admitted", table.not_admitted);
     count(prefix + "evicted", table.evicted);
+    count(prefix + "expired", table.expired);
     count(prefix + "updates", table.updates);
     count(prefix + "updates_missing", table.updates_missing);
   }

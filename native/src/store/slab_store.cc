@@ -34,7 +34,7 @@ class SlabStore final : public EmbeddingStore {
 
   std::uint32_t dim() const override { return spec_.dim; }
   std::uint32_t state_dim() const override { return optimizer_->state_dim(); }
-  bool tracks_use() const override { return capacity_ != kUnbounded; }
+  bool tracks_use() const override { return capacity_ != kUnbounded || spec_.max_age_days > 0; }
 
   std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids,
                                              std::span<float> weights) override {
@@ -133,10 +133,25 @@ class SlabStore final : public EmbeddingStore {
     }
   }
 
+  void advance_day(std::uint32_t day) override {
+    if (spec_.max_age_days == 0 || !days_.advance(day, now_ + 1) || day < spec_.max_age_days) return;
+    const std::uint32_t oldest_day = day - spec_.max_age_days;
+    if (const auto first = days_.first_clock_of(oldest_day)) remove_before(*first);
+    days_.forget_before(oldest_day);
+  }
+
+  TableHistory history() const override { return {{now_, days_.starts()}}; }
+
+  void restore(TableHistory history) override {
+    now_ = history.clock.clock;
+    if (spec_.max_age_days > 0) days_ = DayList(std::move(history.clock.days));
+  }
+
   StoreStatistics statistics() const override {
     StoreStatistics result = statistics_;
     result.rows = index_.size();
-    result.bytes = rows_made_ * slabs_.row_bytes() + index_.bytes() + order_.bytes();
+    result.bytes = rows_made_ * slabs_.row_bytes() + index_.bytes() + order_.bytes() +
+                   free_rows_.capacity() * sizeof(std::uint32_t);
     result.lookups = result.hits + result.misses;
     return result;
   }
@@ -171,13 +186,35 @@ class SlabStore final : public EmbeddingStore {
     } else {
       // Memory comes first: if there is none, the index must not know the id.
       index_.make_room();
-      slabs_.reserve(index_.size() + 1);
-      number = static_cast<std::uint32_t>(index_.size());
-      ++rows_made_;
+      if (free_rows_.empty()) {
+        slabs_.reserve(rows_made_ + 1);
+        number = static_cast<std::uint32_t>(rows_made_++);
+      } else {
+        number = free_rows_.back();
+        free_rows_.pop_back();
+      }
     }
     index_.insert(id, number, last_used);
     if (tracks_use()) order_.add(last_used, id);
     return number;
+  }
+
+  // Removes the rows that were last used before `clock`.
+  void remove_before(std::uint32_t clock) {
+    const auto is_old = [clock](const RowIndex::Entry& entry) {
+      return !entry.is_free() && entry.last_used < clock;
+    };
+    const std::span<RowIndex::Entry> slots = index_.slots();
+    const auto old = static_cast<std::size_t>(std::count_if(slots.begin(), slots.end(), is_old));
+    free_rows_.reserve(free_rows_.size() + old);
+    for (RowIndex::Entry& entry : slots) {
+      // To erase an entry moves another one to its place.
+      while (is_old(entry)) {
+        free_rows_.push_back(entry.row());
+        index_.erase(&entry);
+      }
+    }
+    statistics_.expired += old;
   }
 
   void tick() {
@@ -201,6 +238,7 @@ class SlabStore final : public EmbeddingStore {
       entry.last_used = static_cast<std::uint32_t>(at - used.begin()) + 1;
     }
     now_ = static_cast<std::uint32_t>(used.size());
+    days_.renumber(used);
     order_.clear();
   }
 
@@ -214,7 +252,9 @@ class SlabStore final : public EmbeddingStore {
   RowPipeline pipeline_;
   EvictionOrder order_;
   std::uint32_t now_ = 0;
+  DayList days_;
   std::uint64_t rows_made_ = 0;
+  std::vector<std::uint32_t> free_rows_;  // made, and of no id
   StoreStatistics statistics_;
 };
 

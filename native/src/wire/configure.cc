@@ -6,8 +6,8 @@ namespace persia {
 namespace {
 
 // Name (4 bytes of length, at least one letter), four fixed fields, three kinds of which two may have no
-// numbers and the optimizer has one at least, and two sizes.
-constexpr std::size_t kShortestTable = 5 + 4 * 4 + (4 + 8) + 4 + 4 + 2 * 8;
+// numbers and the optimizer has one at least, two sizes and an age.
+constexpr std::size_t kShortestTable = 5 + 4 * 4 + (4 + 8) + 4 + 4 + 2 * 8 + 4;
 constexpr std::size_t kLongestName = 64;
 
 template <typename Spec>
@@ -38,6 +38,7 @@ void encode_table(Writer& writer, const TableSpec& table) {
   encode_kind(writer, table.admission, admission_kinds());
   writer.value(table.expected_rows);
   writer.value(table.capacity_bytes);
+  writer.value(table.max_age_days);
 }
 
 TableSpec decode_table(Reader& reader) {
@@ -52,6 +53,7 @@ TableSpec decode_table(Reader& reader) {
   decode_kind(reader, table.admission, admission_kinds());
   table.expected_rows = reader.value<std::uint64_t>();
   table.capacity_bytes = reader.value<std::uint64_t>();
+  table.max_age_days = reader.value<std::uint32_t>();
   return table;
 }
 

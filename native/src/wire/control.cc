@@ -1,4 +1,4 @@
-// DISCARD, SAVE, LOAD and STATS.
+// DISCARD, SAVE, LOAD, ADVANCE_DAY and STATS.
 #include "persia/messages.h"
 
 namespace persia {
@@ -90,6 +90,20 @@ LoadReply LoadReply::decode(std::span<const std::byte> payload) {
   reply.bytes = reader.value<std::uint64_t>();
   reader.end();
   return reply;
+}
+
+Bytes AdvanceDayRequest::encode() const {
+  Writer writer;
+  writer.value(day);
+  return writer.take();
+}
+
+AdvanceDayRequest AdvanceDayRequest::decode(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  AdvanceDayRequest request;
+  request.day = reader.value<std::uint32_t>();
+  reader.end();
+  return request;
 }
 
 Bytes StatsReply::encode() const {

@@ -47,6 +47,7 @@ std::string_view name_of(MessageType type) {
     case MessageType::kLoad: return "LOAD";
     case MessageType::kStats: return "STATS";
     case MessageType::kShutdown: return "SHUTDOWN";
+    case MessageType::kAdvanceDay: return "ADVANCE_DAY";
     case MessageType::kOk: return "OK";
     case MessageType::kError: return "ERROR";
   }

@@ -10,7 +10,8 @@
 namespace persia {
 namespace {
 
-// Saving and loading move whole tables: they may take this many times the timeout of other requests.
+// Saving, loading and a new day go through whole tables: they may take this many times the timeout of other
+// requests.
 constexpr double kBulkTimeouts = 30;
 
 std::vector<TableGradients> gradients_for(const BatchPlan& plan, std::span<const TableSpec> tables,
@@ -213,6 +214,11 @@ std::vector<LoadReply> Worker::load(const std::vector<std::string>& paths) {
   const auto replies =
       request_all(Channel::kControl, MessageType::kLoad, request.encode(), options_.timeout * kBulkTimeouts);
   return decode_all<LoadReply>(replies, MessageType::kLoad);
+}
+
+void Worker::advance_day(std::uint32_t day) {
+  require_ok(request_all(Channel::kControl, MessageType::kAdvanceDay, AdvanceDayRequest{day}.encode(),
+                         options_.timeout * kBulkTimeouts));
 }
 
 std::vector<StatsReply> Worker::stats() {
