@@ -53,7 +53,7 @@ ErrorCode load_error(const std::vector<std::string>& paths, const Filled& filled
 TEST(parts_are_read_by_any_number_of_servers) {
   const testing::TemporaryDirectory directory;
   const Filled filled;
-  const PartSize written = write_part(directory.path(), 0, filled.tables, filled.stores);
+  const PartSize written = write_part(directory.path(), 0, filled.tables, filled.stores, 7);
   CHECK(written.rows == 40);
   const std::string path = directory.path() / part_name(0);
   CHECK(written.bytes == std::filesystem::file_size(path));
@@ -79,7 +79,7 @@ TEST(parts_are_read_by_any_number_of_servers) {
 TEST(every_damage_to_a_part_is_found) {
   const testing::TemporaryDirectory directory;
   const Filled filled;
-  write_part(directory.path(), 0, filled.tables, filled.stores);
+  write_part(directory.path(), 0, filled.tables, filled.stores, 7);
   const std::string whole = read_file(directory.path() / part_name(0));
   const std::string path = directory.path() / "damaged";
   const auto put = [&](const std::string& content) {
@@ -109,7 +109,7 @@ TEST(every_damage_to_a_part_is_found) {
 TEST(parts_of_other_tables_are_refused) {
   const testing::TemporaryDirectory directory;
   const Filled filled;
-  write_part(directory.path(), 0, filled.tables, filled.stores);
+  write_part(directory.path(), 0, filled.tables, filled.stores, 7);
   const std::string path = directory.path() / part_name(0);
   Filled other;
   other.tables[0].dim = 4;
@@ -126,9 +126,9 @@ TEST(a_failed_save_leaves_nothing) {
   const Filled filled;
   const testing::TemporaryDirectory directory;
   std::filesystem::create_directory(directory.path() / part_name(0));  // rename cannot replace a directory
-  CHECK_THROWS(RequestError, write_part(directory.path(), 0, filled.tables, filled.stores));
+  CHECK_THROWS(RequestError, write_part(directory.path(), 0, filled.tables, filled.stores, 7));
   CHECK(!std::filesystem::exists(directory.path() / (part_name(0) + ".tmp")));
-  CHECK_THROWS(RequestError, write_part(directory.path() / "missing", 0, filled.tables, filled.stores));
+  CHECK_THROWS(RequestError, write_part(directory.path() / "missing", 0, filled.tables, filled.stores, 7));
 }
 
 TEST(safetensors_headers_are_parsed_strictly) {

@@ -51,7 +51,8 @@ def test_the_safetensors_package_reads_what_servers_write(make_worker: MakeWorke
         path = tmp_path / str(part["name"])
         assert path.stat().st_size == part["bytes"]
         tensors = load_file(path)
-        assert set(tensors) == {"user.ids", "user.weights", "user.state", "tag.ids", "tag.weights"}
+        assert set(tensors) == {"user.ids", "user.weights", "user.state", "tag.ids", "tag.weights", "step"}
+        assert tensors["step"] == [1]
         ids = tensors["user.ids"]
         assert ids.dtype == np.uint64
         assert (np.diff(ids.astype(object)) > 0).all()
@@ -109,15 +110,20 @@ def test_loading_needs_empty_tables(make_worker: MakeWorker, tmp_path: Path) -> 
         worker.load([str(tmp_path / str(saved["name"]))])
 
 
+def with_checksum(path: Path, metadata: dict[str, str]) -> dict[str, str]:
+    """`metadata` with the checksum of the data that are in `path`."""
+    raw = path.read_bytes()
+    data = raw[8 + int.from_bytes(raw[:8], "little") :]
+    return metadata | {"data_xxh64": f"{xxhash.xxh64(data, seed=0).intdigest():016x}"}
+
+
 def damaged_parts(whole: bytes, tensors: dict[str, Any], metadata: dict[str, str], path: Path) -> Any:
     """Pairs of a name and a function that writes a wrong part to `path`."""
 
     def rewrite(**changes: Any) -> None:
         content = tensors | changes
         save_file({name: tensor for name, tensor in content.items() if tensor is not None}, path, metadata)
-        raw = path.read_bytes()
-        data = raw[8 + int.from_bytes(raw[:8], "little") :]
-        right = metadata | {"data_xxh64": f"{xxhash.xxh64(data, seed=0).intdigest():016x}"}
+        right = with_checksum(path, metadata)
         save_file({name: tensor for name, tensor in content.items() if tensor is not None}, path, right)
 
     foreign = tensors["user.ids"].copy()

@@ -9,11 +9,20 @@
 
 namespace persia {
 
+// Ids that were looked up for training and had no row then, ascending, and how often that was.
+struct Sightings {
+  std::vector<std::uint64_t> ids;
+  std::vector<std::uint8_t> counts;
+};
+
 class Admission {
  public:
   Admission(const AdmissionSpec& spec, std::uint64_t seed) : spec_(spec), seed_(seed) {}
   // Whether an id without a row, looked up for training, is to get one now.
   bool admits(std::uint64_t id) { return spec_.kind == AdmissionKind::kAlways || decide(id); }
+  Sightings sightings() const;
+  // Instead of what was seen; nothing of it, if it is more than can be remembered or is not asked for.
+  void remember(const Sightings& seen);
 
  private:
   bool decide(std::uint64_t id);

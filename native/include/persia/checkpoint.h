@@ -17,6 +17,7 @@ using Stores = std::vector<std::unique_ptr<EmbeddingStore>>;  // one per table, 
 struct PartSize {
   std::uint64_t rows = 0;
   std::uint64_t bytes = 0;
+  std::uint64_t step = 0;  // updates that the server had applied; of several parts the most
 };
 
 std::string part_name(std::uint32_t server);
@@ -24,7 +25,7 @@ std::string part_name(std::uint32_t server);
 // Writes all rows, ids ascending, durably: to a temporary name, fsync, rename, fsync of the directory.
 // Throws RequestError (kNoSpace, kIo) naming the path; then no file is left behind.
 PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
-                    const std::vector<TableSpec>& tables, const Stores& stores);
+                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step);
 
 // Reads every part completely, and puts the rows that are of `server` into `stores`, which must be empty.
 // Throws RequestError (kCorruptPart, kPartMismatch, kIo) naming the file; `stores` are then to be thrown

@@ -21,14 +21,17 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
+// Of U64, F32 and U8; 0 of any other.
+std::uint64_t element_bytes(const std::string& dtype);
+
 inline constexpr std::uint64_t kMaxSafetensorsHeader = 16 << 20;
 
 // The JSON text, padded with spaces to a multiple of 8 bytes.
 std::string write_safetensors_header(const SafetensorsHeader& header);
 
 // Parses and checks that the tensors lie one after another and fill `data_size` bytes exactly, each as
-// large as its dtype (U64, F32) and shape say. Strings with escapes are refused: no name of ours has one.
-// Throws std::invalid_argument.
+// large as its dtype (see element_bytes) and shape say. Strings with escapes are refused: no name of ours has
+// one. Throws std::invalid_argument.
 SafetensorsHeader parse_safetensors_header(std::string_view json, std::uint64_t data_size);
 
 }  // namespace persia

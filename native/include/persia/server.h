@@ -47,6 +47,7 @@ class Server {
     Stores stores;
     std::vector<GradientSummer> summers;  // one per table
     StalenessTracker staleness;
+    std::uint64_t step = 0;  // updates applied
   };
   // An UPDATE or DISCARD of mode sync that waits for the other trainers'.
   struct Held {

@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "persia/admission.h"
 #include "persia/day_list.h"
 #include "persia/table_spec.h"
 
@@ -29,6 +30,7 @@ struct StoreStatistics {
 // What a table remembers beside its rows.
 struct TableHistory {
   TableClock clock;
+  Sightings sightings;  // of a table that admits by them
 };
 
 // How an update is applied.
@@ -57,6 +59,8 @@ class EmbeddingStore {
   virtual std::uint32_t state_dim() const = 0;
   // Whether last_used means anything: the table has a capacity or max_age_days.
   virtual bool tracks_use() const = 0;
+  // Whether sightings mean anything: the table admits ids by them.
+  virtual bool counts_sightings() const = 0;
   // Weights of `ids` into `weights` [ids, dim]. An id seen for the first time gets its initial row, if it
   // is admitted; one that is not reads as zeros, and its position is returned.
   virtual std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids,

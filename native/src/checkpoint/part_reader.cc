@@ -39,6 +39,17 @@ class PartReader {
 
   std::uint64_t bytes() const { return data_start_ + data_size_; }
 
+  std::uint64_t step() const { return whole<std::uint64_t>("step").at(0); }
+
+  void add_sightings(const TableSpec& table, SightingsReader& reader) const {
+    try {
+      reader.add(whole<std::uint64_t>(table.name + ".seen_ids"),
+                 whole<std::uint8_t>(table.name + ".sightings"));
+    } catch (const std::invalid_argument& error) {
+      corrupt("table " + table.name + ": " + error.what());
+    }
+  }
+
   TableClock clock(const TableSpec& table) const {
     try {
       return clock_from(whole<std::uint64_t>(table.name + ".clock"),
@@ -125,7 +136,8 @@ class PartReader {
       mismatch("was saved with tables and optimizers " + metadata("optimizers") + ", configured are " +
                expected);
     }
-    std::size_t expected_tensors = 0;
+    if (find("step", "U64").shape != std::vector<std::uint64_t>{1}) corrupt("tensor step has a wrong shape");
+    std::size_t expected_tensors = 1;
     for (std::size_t t = 0; t < tables.size(); ++t) {
       const auto ids = find(tables[t].name + ".ids", "U64");
       if (ids.shape.size() != 1) corrupt("tensor " + tables[t].name + ".ids has not one dimension");
@@ -138,6 +150,8 @@ class PartReader {
       expected_tensors += check_optional(tables[t].name + ".last_used", ids.shape[0], 0);
       expected_tensors += check_optional(tables[t].name + ".clock", 1, 0);
       expected_tensors += check_optional(tables[t].name + ".days", std::nullopt, 2);
+      expected_tensors += check_optional(tables[t].name + ".seen_ids", std::nullopt, 0);
+      expected_tensors += check_optional(tables[t].name + ".sightings", std::nullopt, 0, "U8");
     }
     if (header_.tensors.size() != expected_tensors)
       mismatch("holds tensors of tables that are not configured");
@@ -151,10 +165,10 @@ class PartReader {
   }
 
   // How many there are of it. `rows` may be any number if it is nothing; without `width`, one dimension.
-  std::size_t check_optional(const std::string& name, std::optional<std::uint64_t> rows,
-                             std::uint64_t width) const {
+  std::size_t check_optional(const std::string& name, std::optional<std::uint64_t> rows, std::uint64_t width,
+                             const char* dtype = "U64") const {
     if (!header_.tensors.contains(name)) return 0;
-    const Tensor tensor = find(name, "U64");
+    const Tensor tensor = find(name, dtype);
     const bool dimensions = tensor.shape.size() == (width > 0 ? 2 : 1);
     if (!dimensions || (rows && tensor.shape[0] != *rows) || (width > 0 && tensor.shape[1] != width))
       corrupt("tensor " + name + " has a wrong shape");
@@ -198,17 +212,23 @@ class PartReader {
 
 PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
                     const std::vector<TableSpec>& tables, Stores& stores) {
+  PartSize size;
   std::vector<std::vector<TableClock>> clocks(tables.size());  // of each table, of each part
+  std::vector<SightingsReader> sightings;
+  for (const TableSpec& table : tables) sightings.emplace_back(table, server, servers);
   for (const std::string& path : paths) {
     const PartReader part(path, tables, stores);
-    for (std::size_t t = 0; t < tables.size(); ++t) clocks[t].push_back(part.clock(tables[t]));
+    size.step = std::max(size.step, part.step());
+    for (std::size_t t = 0; t < tables.size(); ++t) {
+      clocks[t].push_back(part.clock(tables[t]));
+      part.add_sightings(tables[t], sightings[t]);
+    }
   }
   std::vector<MergedClock> merged;
   for (std::size_t t = 0; t < tables.size(); ++t) {
     merged.emplace_back(std::move(clocks[t]));
-    stores[t]->restore({merged[t].merged()});
+    stores[t]->restore({merged[t].merged(), sightings[t].seen()});
   }
-  PartSize size;
   for (std::size_t p = 0; p < paths.size(); ++p) {
     const PartReader part(paths[p], tables, stores);
     part.check_data();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <functional>
 
 #include "persia/checkpoint.h"
 #include "persia/codec.h"
@@ -23,7 +24,7 @@ class DataWriter {
   explicit DataWriter(File& file) : file_(file) { buffer_.reserve(kBuffer); }
   template <typename T>
   void write(std::span<const T> values) {
-    const auto bytes = std::as_bytes(values);
+    const std::span<const std::byte> bytes = std::as_bytes(values);
     if (buffer_.size() + bytes.size() > kBuffer) flush();
     buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   }
@@ -42,7 +43,7 @@ class DataWriter {
 
 struct Row {
   std::uint64_t id;
-  const float* weights;
+  const std::byte* weights;
   const float* state;
   std::uint64_t last_used;
 };
@@ -50,76 +51,114 @@ struct Row {
 std::vector<Row> sorted_rows(const EmbeddingStore& store) {
   std::vector<Row> rows;
   rows.reserve(store.statistics().rows);
-  store.for_each(
-      [&](std::uint64_t id, std::span<const float> weights, std::span<const float> state,
-          std::uint32_t last_used) { rows.push_back({id, weights.data(), state.data(), last_used}); });
+  store.for_each([&](std::uint64_t id, std::span<const float> weights, std::span<const float> state,
+                     std::uint32_t last_used) {
+    rows.push_back({id, reinterpret_cast<const std::byte*>(weights.data()), state.data(), last_used});
+  });
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.id < b.id; });
   return rows;
 }
 
-Tensor next_tensor(const char* dtype, std::uint64_t size, std::vector<std::uint64_t> shape,
-                   std::uint64_t& at) {
-  std::uint64_t bytes = size;
-  for (const std::uint64_t extent : shape) bytes *= extent;
-  Tensor tensor{dtype, std::move(shape), at, at + bytes};
-  at += bytes;
-  return tensor;
-}
-
-using Histories = std::vector<std::vector<SmallTensor>>;  // of each table
-
-SafetensorsHeader header_of(const std::vector<TableSpec>& tables, const Stores& stores,
-                            const Histories& histories, std::uint64_t checksum) {
-  SafetensorsHeader header;
-  header.metadata = {
-      {"format", kPartFormat}, {"optimizers", optimizers_of(tables)}, {"data_xxh64", hex64(checksum)}};
-  std::uint64_t at = 0;
-  for (std::size_t t = 0; t < tables.size(); ++t) {
-    const std::uint64_t rows = stores[t]->statistics().rows;
-    const std::string& name = tables[t].name;
-    header.tensors[name + ".ids"] = next_tensor("U64", 8, {rows}, at);
-    header.tensors[name + ".weights"] = next_tensor("F32", 4, {rows, stores[t]->dim()}, at);
-    if (stores[t]->state_dim() > 0) {
-      header.tensors[name + ".state"] = next_tensor("F32", 4, {rows, stores[t]->state_dim()}, at);
-    }
-    if (stores[t]->tracks_use()) header.tensors[name + ".last_used"] = next_tensor("U64", 8, {rows}, at);
-    for (const SmallTensor& each : histories[t]) {
-      header.tensors[each.name] = {each.dtype, each.shape, at, at + each.data.size()};
-      at += each.data.size();
+// All tensors of a part, each with what writes its data. Those of large elements come first, so that every
+// one of them is aligned to its elements, as readers want them that map the file.
+class PartWriter {
+ public:
+  PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step)
+      : tables_(tables), values_(tables.size()) {
+    for (std::size_t t = 0; t < tables.size(); ++t) add_table(t, tables[t].name, *stores[t]);
+    add_small({"step", "U64", {1}, {}},
+              [step](DataWriter& data) { data.write(std::span<const std::uint64_t>(&step, 1)); });
+    std::stable_sort(planned_.begin(), planned_.end(), [](const Planned& a, const Planned& b) {
+      return element_bytes(a.tensor.dtype) > element_bytes(b.tensor.dtype);
+    });
+    std::uint64_t at = 0;
+    for (Planned& each : planned_) {
+      std::uint64_t bytes = element_bytes(each.tensor.dtype);
+      for (const std::uint64_t extent : each.tensor.shape) bytes *= extent;
+      each.tensor.begin = at;
+      each.tensor.end = at += bytes;
     }
   }
-  return header;
-}
 
-Bytes start_of_file(const SafetensorsHeader& header) {
-  const std::string json = write_safetensors_header(header);
-  Writer writer;
-  writer.value(static_cast<std::uint64_t>(json.size()));
-  writer.array(std::span<const char>(json));
-  return writer.take();
-}
-
-void write_rows(File& file, const std::vector<TableSpec>& tables, const Stores& stores) {
-  // The checksum has a fixed width, so the header can be completed after the data.
-  Histories histories;
-  for (std::size_t t = 0; t < tables.size(); ++t)
-    histories.push_back(history_tensors(tables[t].name, *stores[t]));
-  file.append(start_of_file(header_of(tables, stores, histories, 0)));
-  DataWriter data(file);
-  for (std::size_t t = 0; t < tables.size(); ++t) {
-    const auto& store = stores[t];
-    const std::vector<Row> rows = sorted_rows(*store);
-    for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.id, 1));
-    for (const Row& row : rows) data.write(std::span<const float>(row.weights, store->dim()));
-    for (const Row& row : rows) data.write(std::span<const float>(row.state, store->state_dim()));
-    if (store->tracks_use()) {
-      for (const Row& row : rows) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
-    }
-    for (const SmallTensor& each : histories[t]) data.write(std::span<const std::byte>(each.data));
+  void write(File& file) {
+    // The checksum has a fixed width, so the header can be completed after the data.
+    file.append(start_of_file(0));
+    DataWriter data(file);
+    for (const Planned& each : planned_) each.write(data);
+    data.flush();
+    file.write_at(0, start_of_file(data.checksum()));
   }
-  data.flush();
-  file.write_at(0, start_of_file(header_of(tables, stores, histories, data.checksum())));
-}
+
+ private:
+  struct Planned {
+    std::string name;
+    Tensor tensor;
+    std::function<void(DataWriter&)> write;
+  };
+  struct Values {
+    const std::byte* weights;
+    const float* state;
+  };
+
+  void add(std::string name, const char* dtype, std::vector<std::uint64_t> shape,
+           std::function<void(DataWriter&)> write) {
+    planned_.push_back({std::move(name), {dtype, std::move(shape)}, std::move(write)});
+  }
+
+  void add_small(const SmallTensor& tensor, std::function<void(DataWriter&)> write) {
+    add(tensor.name, tensor.dtype, tensor.shape, std::move(write));
+  }
+
+  void add_table(std::size_t t, const std::string& name, const EmbeddingStore& store) {
+    const std::uint64_t rows = store.statistics().rows;
+    const std::uint64_t weight_bytes = 4 * std::uint64_t{store.dim()};
+    const std::uint32_t state_dim = store.state_dim();
+    add(name + ".ids", "U64", {rows}, [this, t, &store](DataWriter& data) {
+      rows_ = sorted_rows(store);
+      values_[t].reserve(rows_.size());
+      for (const Row& row : rows_) {
+        values_[t].push_back({row.weights, row.state});
+        data.write(std::span<const std::uint64_t>(&row.id, 1));
+      }
+    });
+    if (store.tracks_use()) {
+      // Right behind the ids: rows_ are still those of this table.
+      add(name + ".last_used", "U64", {rows}, [this](DataWriter& data) {
+        for (const Row& row : rows_) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
+      });
+    }
+    add(name + ".weights", "F32", {rows, store.dim()}, [this, t, weight_bytes](DataWriter& data) {
+      for (const Values& row : values_[t]) data.write(std::span(row.weights, weight_bytes));
+    });
+    if (state_dim > 0) {
+      add(name + ".state", "F32", {rows, state_dim}, [this, t, state_dim](DataWriter& data) {
+        for (const Values& row : values_[t]) data.write(std::span(row.state, state_dim));
+      });
+    }
+    for (SmallTensor& each : history_tensors(name, store)) {
+      add_small(each, [bytes = std::move(each.data)](DataWriter& data) {
+        data.write(std::span<const std::byte>(bytes));
+      });
+    }
+  }
+
+  Bytes start_of_file(std::uint64_t checksum) const {
+    SafetensorsHeader header;
+    header.metadata = {
+        {"format", kPartFormat}, {"optimizers", optimizers_of(tables_)}, {"data_xxh64", hex64(checksum)}};
+    for (const Planned& each : planned_) header.tensors[each.name] = each.tensor;
+    const std::string json = write_safetensors_header(header);
+    Writer writer;
+    writer.value(static_cast<std::uint64_t>(json.size()));
+    writer.array(std::span<const char>(json));
+    return writer.take();
+  }
+
+  const std::vector<TableSpec>& tables_;
+  std::vector<Planned> planned_;
+  std::vector<Row> rows_;                    // of the table whose ids were written last
+  std::vector<std::vector<Values>> values_;  // of each table, ids ascending
+};
 
 }  // namespace
 
@@ -143,17 +182,17 @@ std::string optimizers_of(const std::vector<TableSpec>& tables) {
 }
 
 PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
-                    const std::vector<TableSpec>& tables, const Stores& stores) {
+                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step) {
   const std::filesystem::path path = directory / part_name(server);
   std::filesystem::path temporary = path;
   temporary += ".tmp";
   // A crashed attempt may have left its temporary file: only this server writes that name.
   if (::unlink(temporary.c_str()) != 0 && errno != ENOENT) fail_io("remove", temporary, errno);
-  PartSize size;
+  PartSize size{.step = step};
   for (const auto& store : stores) size.rows += store->statistics().rows;
   File file = File::create(temporary);
   try {
-    write_rows(file, tables, stores);
+    PartWriter(tables, stores, step).write(file);
     size.bytes = file.size();
     file.sync_and_close();
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_io("rename", temporary, errno);

@@ -130,8 +130,8 @@ class HeaderParser {
 };
 
 std::uint64_t bytes_of(const std::string& name, const Tensor& tensor) {
-  std::uint64_t bytes = tensor.dtype == "U64" ? 8 : tensor.dtype == "F32" ? 4 : 0;
-  if (bytes == 0) fail("tensor " + name + " has dtype " + tensor.dtype + ", expected U64 or F32");
+  std::uint64_t bytes = element_bytes(tensor.dtype);
+  if (bytes == 0) fail("tensor " + name + " has the unknown dtype " + tensor.dtype);
   for (const std::uint64_t extent : tensor.shape) {
     if (__builtin_mul_overflow(bytes, extent, &bytes)) fail("tensor " + name + " is impossibly large");
   }
@@ -139,6 +139,10 @@ std::uint64_t bytes_of(const std::string& name, const Tensor& tensor) {
 }
 
 }  // namespace
+
+std::uint64_t element_bytes(const std::string& dtype) {
+  return dtype == "U64" ? 8 : dtype == "F32" ? 4 : dtype == "U8" ? 1 : 0;
+}
 
 std::string write_safetensors_header(const SafetensorsHeader& header) {
   std::string json = R"({"__metadata__":{)";

@@ -113,7 +113,7 @@ Bytes Server::configure(std::span<const std::byte> payload) {
   for (const auto& store : stores) summers.emplace_back(store->dim());
   StalenessTracker staleness(request.trainers, request.staleness);
   configured_.emplace(
-      Configured{std::move(request), std::move(stores), std::move(summers), std::move(staleness)});
+      Configured{std::move(request), std::move(stores), std::move(summers), std::move(staleness), 0});
   return {};
 }
 
@@ -161,7 +161,7 @@ Bytes Server::save(std::span<const std::byte> payload) const {
     throw RequestError(ErrorCode::kBatchesOutstanding,
                        "batches are outstanding: this would be no consistent cut");
   }
-  const PartSize size = write_part(request.directory, index_, state.request.tables, state.stores);
+  const PartSize size = write_part(request.directory, index_, state.request.tables, state.stores, state.step);
   return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
 }
 
@@ -182,6 +182,7 @@ Bytes Server::load(std::span<const std::byte> payload) {
   }
   const PartSize size = read_parts(request.paths, index_, state.request.servers, state.request.tables, fresh);
   state.stores = std::move(fresh);
+  state.step = size.step;
   return LoadReply{size.rows, size.bytes}.encode();
 }
 
@@ -219,6 +220,7 @@ StatsReply Server::stats() const {
     count(prefix + "updates", table.updates);
     count(prefix + "updates_missing", table.updates_missing);
   }
+  count("step", configured_->step);
   count("staleness.max", configured_->staleness.max());
   const auto& histogram = configured_->staleness.histogram();
   for (std::size_t n = 1; n < histogram.size(); ++n) {

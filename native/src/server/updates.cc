@@ -128,7 +128,7 @@ std::vector<Outgoing> Server::hold(Held held) {
     for (const auto& [number, each] : complete) replies.push_back(fail(each.peer, each.header, code, text));
   };
   try {
-    apply(updates);
+    if (!updates.empty()) apply(updates);
   } catch (const RequestError& error) {
     fail_all(error.code(), error.what());
     return replies;
@@ -164,8 +164,9 @@ void Server::apply(std::span<const UpdateRequest* const> updates) {
     }
   }
   for (std::size_t t = 0; t < sums.size(); ++t) {
-    state.stores[t]->update(sums[t].ids, sums[t].gradients, {.learning_rate_factor = factors[t]});
+    state.stores[t]->update(sums[t].ids, sums[t].gradients, {factors[t], state.step});
   }
+  ++state.step;
 }
 
 }  // namespace persia

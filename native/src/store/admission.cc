@@ -1,5 +1,8 @@
 #include "persia/admission.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "persia/ids.h"
 
 namespace persia {
@@ -24,6 +27,29 @@ bool Admission::decide(std::uint64_t id) {
   // An admitted id keeps its place: if its row is evicted, the next sighting creates it anew.
   if (static_cast<double>(sightings_[at]) < spec_.count) ++sightings_[at];
   return static_cast<double>(sightings_[at]) >= spec_.count;
+}
+
+Sightings Admission::sightings() const {
+  const std::span<const std::uint64_t> ids = seen_.ids();
+  std::vector<std::uint32_t> order(ids.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return ids[a] < ids[b]; });
+  Sightings seen;
+  seen.ids.reserve(order.size());
+  seen.counts.reserve(order.size());
+  for (const std::uint32_t at : order) {
+    seen.ids.push_back(ids[at]);
+    seen.counts.push_back(sightings_[at]);
+  }
+  return seen;
+}
+
+void Admission::remember(const Sightings& seen) {
+  seen_.clear();
+  sightings_.clear();
+  if (spec_.kind != AdmissionKind::kSightings || seen.ids.size() > kMaxSeen) return;
+  for (const std::uint64_t id : seen.ids) seen_.insert(id);
+  sightings_ = seen.counts;
 }
 
 }  // namespace persia

@@ -36,6 +36,8 @@ class SlabStore final : public EmbeddingStore {
   std::uint32_t state_dim() const override { return optimizer_->state_dim(); }
   bool tracks_use() const override { return capacity_ != kUnbounded || spec_.max_age_days > 0; }
 
+  bool counts_sightings() const override { return spec_.admission.kind == AdmissionKind::kSightings; }
+
   std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids,
                                              std::span<float> weights) override {
     tick();
@@ -140,10 +142,11 @@ class SlabStore final : public EmbeddingStore {
     days_.forget_before(oldest_day);
   }
 
-  TableHistory history() const override { return {{now_, days_.starts()}}; }
+  TableHistory history() const override { return {{now_, days_.starts()}, admission_.sightings()}; }
 
   void restore(TableHistory history) override {
     now_ = history.clock.clock;
+    admission_.remember(history.sightings);
     if (spec_.max_age_days > 0) days_ = DayList(std::move(history.clock.days));
   }
 
