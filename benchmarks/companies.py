@@ -10,7 +10,7 @@ from benchmarks.batches import Batch
 from benchmarks.contestants import fbgemm, ours, plain, plain_torch
 from benchmarks.contestants.table import Table
 from benchmarks.harness import Contestant, Measure
-from benchmarks.sizes import Size
+from benchmarks.sizes import FEATURES, Size
 
 OPEN_BYTES_PER_ROW = 32  # of index and what else a table holds beyond weights and state, at most
 GRADIENT_SCALE = 0.01
@@ -53,10 +53,13 @@ def companies(rows: int, pool: BatchPool) -> dict[str, list[Contestant]]:
         open_store = ours.open_table if threads == 1 else ours.open_two
         return contestant(name, 1 if rowwise else dim, lambda: open_store(rows, dim, rowwise, batch))
 
+    def peer(name: str, threads: int, features: int) -> Contestant:
+        return contestant(name, 1, lambda: fbgemm.open_table(rows, dim, batch, threads, features))
+
     rowwise_peers = [
-        contestant(name, 1, lambda threads=threads: fbgemm.open_table(rows, dim, batch, threads))  # type: ignore[misc]
-        for name, threads in (("fbgemm", 1), ("fbgemm, 2 threads", 2))
-        if not fbgemm.missing()
+        peer("fbgemm", 1, FEATURES),
+        peer("fbgemm, one feature", 1, 1),
+        peer("fbgemm, one feature, 2 threads", 2, 1),
     ]
     return {
         "elementwise": [
@@ -64,7 +67,11 @@ def companies(rows: int, pool: BatchPool) -> dict[str, list[Contestant]]:
             contestant("reference", dim, lambda: plain.open_reference(rows, dim, batch)),
             contestant("limit", dim, lambda: plain.open_limit(rows, dim)),
         ],
-        "row-wise": [store("ours", True, 1), store("ours, 2 threads", True, 2), *rowwise_peers],
+        "row-wise": [
+            store("ours", True, 1),
+            store("ours, 2 threads", True, 2),
+            *([] if fbgemm.missing() else rowwise_peers),
+        ],
         "torch": [
             store("ours", False, 1),
             store("ours, 2 threads", False, 2),

@@ -10,6 +10,7 @@ _COLOURS = {
     "ours": "#1b6ca8",
     "ours, row-wise": "#4fa3d9",
     "fbgemm": "#e08e45",
+    "fbgemm, one feature": "#f2c79a",
     "torch": "#b5b5b5",
     "reference": "#6b8f71",
     "limit": "#d9d9d9",
@@ -21,6 +22,7 @@ _SHOWN = {
     "torch": ("torch", "torch"),
     "ours, row-wise": ("row-wise", "ours"),
     "fbgemm": ("row-wise", "fbgemm"),
+    "fbgemm, one feature": ("row-wise", "fbgemm, one feature"),
 }
 
 

@@ -66,7 +66,8 @@ def ratios(results: Results) -> dict[str, float]:
         samples = results[rows, dim, company]
         if company == "row-wise":
             for what, short in (("lookup", "lookup"), ("lookup+update", "update")):
-                figures[f"{short}_vs_fbgemm_dim{dim}"] = samples.ratio("ours", "fbgemm", f"zipf {what}")
+                for other, name in (("fbgemm", "fbgemm"), ("fbgemm, one feature", "fbgemm_one_feature")):
+                    figures[f"{short}_vs_{name}_dim{dim}"] = samples.ratio("ours", other, f"zipf {what}")
         if company == "elementwise":
             for other in ("reference", "limit"):
                 figures[f"update_vs_{other}_dim{dim}"] = samples.ratio("ours", other, "zipf lookup+update")

@@ -13,7 +13,13 @@ PROJECT = Path(__file__).resolve().parents[2]
 DIMS = (16, 64, 128)
 CONTESTANTS = {
     "elementwise": {"ours", "reference", "limit"},
-    "row-wise": {"ours", "ours, 2 threads", "fbgemm", "fbgemm, 2 threads"},
+    "row-wise": {
+        "ours",
+        "ours, 2 threads",
+        "fbgemm",
+        "fbgemm, one feature",
+        "fbgemm, one feature, 2 threads",
+    },
     "torch": {"ours", "ours, 2 threads", "torch"},
 }
 MEASURED = {f"{d} {what}" for d in ("zipf", "uniform") for what in ("lookup", "lookup+update")}
@@ -23,6 +29,7 @@ FIGURES = {
         for d in DIMS
         for what in ("lookup_vs_fbgemm", "update_vs_fbgemm", "update_vs_reference")
     ),
+    *(f"{what}_vs_fbgemm_one_feature_dim{d}" for d in DIMS for what in ("lookup", "update")),
     *(f"{what}_dim{d}" for d in DIMS for what in ("update_vs_limit", "update_vs_torch")),
     "served_mrows_per_s_dim16",
     "overhead_bytes_per_row",
