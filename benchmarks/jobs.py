@@ -28,7 +28,7 @@ def memory(size: Size) -> Outcome:
     """Bytes per row beyond the payload, and growth when a full table is streamed through."""
     with tempfile.TemporaryDirectory() as directory:
         result = Path(directory) / "memory.json"
-        program = [sys.executable, "-m", "benchmarks.memory", str(size.memory_rows), str(result)]
+        program = [sys.executable, "-m", "benchmarks.memory", str(result), *map(str, size.memory_rows)]
         subprocess.run(program, cwd=PROJECT, check=True)
         return Outcome(**json.loads(result.read_text(encoding="utf-8")))
 

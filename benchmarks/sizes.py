@@ -18,7 +18,7 @@ class Size:
     rounds: int
     tries: int  # of a round while others use the machine
     served_batches: int  # per round, after a prefill of the largest table
-    memory_rows: int
+    memory_rows: tuple[int, ...]
 
     def with_changes(
         self, rows: list[int] | None, dims: list[int] | None, rounds: int | None, tries: int | None
@@ -30,7 +30,8 @@ class Size:
             dims=tuple(dims) if dims else self.dims,
             rounds=rounds or self.rounds,
             tries=tries or self.tries,
-            memory_rows=min(self.memory_rows, max(rows)) if rows else self.memory_rows,
+            memory_rows=tuple(n for n in self.memory_rows if not rows or n <= max(rows))
+            or (max(rows or [0]),),
         )
 
 
@@ -43,7 +44,7 @@ FULL = Size(
     rounds=5,
     tries=4,
     served_batches=60,
-    memory_rows=4_000_000,
+    memory_rows=(100_000, 1_000_000, 4_000_000),
 )
 SMALL = Size(
     table_rows=(20_000,),
@@ -54,5 +55,5 @@ SMALL = Size(
     rounds=2,
     tries=1,
     served_batches=6,
-    memory_rows=100_000,
+    memory_rows=(100_000,),
 )

@@ -9,8 +9,10 @@ namespace persia {
 class HugeMemory {
  public:
   HugeMemory() = default;
-  // Throws std::bad_alloc. The first `small_bytes` stay on small pages, which are taken one by one.
-  explicit HugeMemory(std::size_t bytes, std::size_t small_bytes = 0);
+  // Huge pages where whole ones fit into [huge_from, huge_to), small ones around them. Pages are taken when
+  // they are first written, a huge one as a whole. Throws std::bad_alloc.
+  HugeMemory(std::size_t bytes, std::size_t huge_from, std::size_t huge_to);
+  explicit HugeMemory(std::size_t bytes) : HugeMemory(bytes, 0, bytes) {}
   HugeMemory(HugeMemory&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), bytes_(std::exchange(other.bytes_, 0)) {}
   HugeMemory& operator=(HugeMemory&& other) noexcept {

@@ -15,8 +15,10 @@ namespace persia {
 
 class RowSlabs {
  public:
-  RowSlabs(std::size_t weight_bytes, std::size_t state_bytes)
-      : weight_bytes_(weight_bytes),
+  // `most` rows at the most: memory behind them is not taken.
+  RowSlabs(std::size_t weight_bytes, std::size_t state_bytes, std::uint64_t most)
+      : most_(most),
+        weight_bytes_(weight_bytes),
         state_bytes_(state_bytes),
         group_shift_(weight_bytes % kCacheLine == 0 && state_bytes % kCacheLine != 0 ? kGroupShift : 0),
         row_bytes_(weight_bytes + state_bytes),
@@ -33,9 +35,11 @@ class RowSlabs {
   // Memory for rows 0 to `rows` - 1. Throws std::bad_alloc.
   void reserve(std::size_t rows) {
     while (slabs_.size() << slab_shift_ < rows) {
-      // A table of few rows takes no huge page.
-      const std::size_t small = slabs_.empty() ? HugeMemory::kHugePage : 0;
-      slabs_.emplace_back(row_bytes() << slab_shift_, small);
+      const std::uint64_t before = std::uint64_t{slabs_.size()} << slab_shift_;
+      const std::uint64_t held = std::min(std::uint64_t{1} << slab_shift_, most_ - before);
+      // A table of few rows takes no huge page, and one that is full none for a part of it.
+      const std::size_t from = slabs_.empty() ? HugeMemory::kHugePage : 0;
+      slabs_.emplace_back(row_bytes() << slab_shift_, from, static_cast<std::size_t>(held) * row_bytes());
     }
   }
   std::size_t weight_bytes() const { return weight_bytes_; }
@@ -66,6 +70,7 @@ class RowSlabs {
     const unsigned enough = std::max(shift(kSlabBytes), static_cast<unsigned>(std::max(whole, 0)));
     return std::min(enough, shift(kMostSlabBytes));
   }
+  std::uint64_t most_;
   std::size_t weight_bytes_;
   std::size_t state_bytes_;
   unsigned group_shift_;

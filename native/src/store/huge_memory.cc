@@ -22,21 +22,22 @@ std::byte* map(std::size_t bytes) {
 
 }  // namespace
 
-HugeMemory::HugeMemory(std::size_t bytes, std::size_t small_bytes) : bytes_(round_up(bytes, kPage)) {
+HugeMemory::HugeMemory(std::size_t bytes, std::size_t huge_from, std::size_t huge_to)
+    : bytes_(round_up(bytes, kPage)) {
   if (bytes_ < kHugePage) {
     data_ = map(bytes_);
     return;
   }
   // Mapped with room to spare, of which what lies around the aligned part is given back.
-  bytes_ = round_up(bytes_, kHugePage);
   std::byte* start = map(bytes_ + kHugePage);
   const std::size_t before = (kHugePage - reinterpret_cast<std::uintptr_t>(start) % kHugePage) % kHugePage;
   if (before > 0) ::munmap(start, before);
   if (before < kHugePage) ::munmap(start + before + bytes_, kHugePage - before);
   data_ = start + before;
-  const std::size_t small = round_up(small_bytes, kHugePage);
+  const std::size_t from = round_up(huge_from, kHugePage);
+  const std::size_t to = huge_to / kHugePage * kHugePage;
   // A kernel without huge pages says no: then they are small.
-  if (small < bytes_) static_cast<void>(::madvise(data_ + small, bytes_ - small, MADV_HUGEPAGE));
+  if (from < to) static_cast<void>(::madvise(data_ + from, to - from, MADV_HUGEPAGE));
 }
 
 HugeMemory::~HugeMemory() {

@@ -28,7 +28,7 @@ class SlabStore final : public EmbeddingStore {
         capacity_(capacity_rows(spec)),
         optimizer_(make_optimizer(spec.optimizer, spec.dim)),
         admission_(spec.admission, seed),
-        slabs_(spec.dim * sizeof(float), optimizer_->state_dim() * sizeof(float)),
+        slabs_(spec.dim * sizeof(float), optimizer_->state_dim() * sizeof(float), capacity_),
         index_(std::min({spec.expected_rows / servers, kMaxReserved, capacity_}), capacity_),
         pipeline_(index_, slabs_) {}
 
