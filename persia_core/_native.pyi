@@ -22,7 +22,7 @@ def server_of(ids: NDArray[np.uint64], servers: int) -> NDArray[np.uint32]:
     """mix64(id) % servers of each id; shape [n]."""
 
 def initial_rows(table: dict[str, object], seed: int, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
-    """The weights that rows of `table` have before any update; shape [n, dim]."""
+    """The weights that rows of `table` have before any update, rounded to its weight_type; shape [n, dim]."""
 
 class Store:
     """One embedding table in this process, without a server: for tests and benchmarks.

@@ -5,6 +5,7 @@
 #include "bindings.h"
 #include "persia/ids.h"
 #include "persia/initializer.h"
+#include "persia/weight_type.h"
 #include "table_dict.h"
 
 namespace nb = nanobind;
@@ -32,8 +33,14 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> initial_rows(const nb::dict& table, s
   check_tables({spec});
   auto* result = new float[ids.shape(0) * spec.dim];
   const nb::capsule owner(result, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+  const RowWeights weights(spec.weight_type, spec.dim);
+  std::vector<std::uint32_t> stored(weight_row_bytes(spec.weight_type, spec.dim) / 4);
+  auto* row = reinterpret_cast<std::byte*>(stored.data());
   for (std::size_t i = 0; i < ids.shape(0); ++i) {
-    initialise_weights(spec.initializer, seed, ids.data()[i], {result + i * spec.dim, spec.dim});
+    float* to = result + i * spec.dim;
+    initialise_weights(spec.initializer, seed, ids.data()[i], {to, spec.dim});
+    weights.write_nearest(row, to);
+    weights.read(row, to);
   }
   return {result, {ids.shape(0), spec.dim}, owner};
 }

@@ -90,16 +90,16 @@ class Table {
     result["expired"] = statistics.expired;
     result["updates"] = statistics.updates;
     result["updates_missing"] = statistics.updates_missing;
+    result["saturated"] = statistics.saturated;
     return result;
   }
 
   nb::dict memory() {
     const StoreStatistics statistics = locked_statistics();
-    const std::uint64_t row_bytes = 4 * (std::uint64_t{spec_.dim} + store_->state_dim());
     nb::dict result;
     result["bytes"] = statistics.bytes;
-    result["payload_bytes"] = statistics.rows * row_bytes;
-    result["row_bytes"] = row_bytes;
+    result["payload_bytes"] = statistics.rows * row_bytes(spec_);
+    result["row_bytes"] = row_bytes(spec_);
     result["capacity_rows"] =
         spec_.capacity_bytes == 0 ? nb::object(nb::none()) : nb::object(nb::int_(capacity_rows(spec_)));
     return result;

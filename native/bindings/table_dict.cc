@@ -3,6 +3,8 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
+#include <array>
 #include <optional>
 #include <span>
 #include <stdexcept>
@@ -83,6 +85,14 @@ TableSpec table_from_dict(const nb::dict& dict) {
   table.expected_rows = keys.get<std::uint64_t>("expected_rows");
   if (keys.has("capacity_bytes")) {
     table.capacity_bytes = keys.get<std::optional<std::uint64_t>>("capacity_bytes").value_or(0);
+  }
+  if (keys.has("weight_type")) {
+    const auto type = keys.get<std::string>("weight_type");
+    constexpr std::array kTypes{WeightType::kFloat32, WeightType::kBfloat16, WeightType::kFloat16};
+    const auto found =
+        std::find_if(kTypes.begin(), kTypes.end(), [&](WeightType each) { return type == name_of(each); });
+    if (found == kTypes.end()) keys.unknown("weight_type", type);
+    table.weight_type = *found;
   }
   if (keys.has("max_age_days")) {
     table.max_age_days = keys.get<std::optional<std::uint32_t>>("max_age_days").value_or(0);

@@ -63,12 +63,13 @@ TEST(parts_are_read_by_any_number_of_servers) {
       Stores fresh = filled.empty();
       rows += read_parts({path}, server, servers, filled.tables, fresh).rows;
       fresh[0]->for_each(
-          [&](std::uint64_t key, std::span<const float> weights, std::span<const float>, std::uint32_t) {
+          [&](std::uint64_t key, std::span<const std::byte> weights, std::span<const float>, std::uint32_t) {
             CHECK(server_of(key, servers) == server);
             std::vector<float> expected(3);
             const std::vector<std::uint64_t> one{key};
             CHECK(filled.stores[0]->lookup_evaluation(one, expected).empty());
-            CHECK(std::equal(weights.begin(), weights.end(), expected.begin()));
+            const auto bytes = std::as_bytes(std::span(expected));
+            CHECK(std::equal(weights.begin(), weights.end(), bytes.begin(), bytes.end()));
           });
     }
     CHECK(rows == 40);

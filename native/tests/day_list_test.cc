@@ -61,7 +61,7 @@ TEST(rows_keep_their_day_when_the_clock_runs_out) {
   spec.max_age_days = 2;
   const auto store = make_store(spec, 3, 1);
   const std::uint32_t last = 0xFFFFFFFF;
-  store->restore({{last, {{10, 0}, {11, last - 20}, {12, last - 10}}}});
+  store->restore({{last, {{10, 0}, {11, last - 20}, {12, last - 10}}}, {}});
   const std::vector<float> weight{1};
   CHECK(store->insert(id(1, 0), weight, {}, last - 30));  // day 10
   CHECK(store->insert(id(1, 1), weight, {}, last - 15));  // day 11

@@ -165,7 +165,7 @@ TEST(rows_older_than_all_of_a_full_table_are_not_inserted) {
   const std::vector<float> weight{1};
   for (const std::uint32_t used : {5u, 9u, 4u, 7u, 6u}) CHECK(store->insert(id(1, used), weight, {}, used));
   std::vector<std::uint32_t> left;
-  store->for_each([&](std::uint64_t, std::span<const float>, std::span<const float>, std::uint32_t used) {
+  store->for_each([&](std::uint64_t, std::span<const std::byte>, std::span<const float>, std::uint32_t used) {
     left.push_back(used);
   });
   std::sort(left.begin(), left.end());

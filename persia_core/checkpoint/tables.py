@@ -12,15 +12,30 @@ from safetensors import SafetensorError, safe_open
 from persia_core.checkpoint.layout import is_embedding_part
 from persia_core.errors import Corrupt
 
+_WEIGHT_TYPES: dict[str, tuple[str, np.dtype[Any]]] = {
+    "float32": ("F32", np.dtype("<f4")),
+    "float16": ("F16", np.dtype("<f2")),
+    "bfloat16": ("BF16", np.dtype("<u2")),  # numpy has none
+}
 _REMEDY = "the checkpoint was damaged or written by something else; train the partition again"
 
 
 @dataclass(frozen=True)
 class TableShard:
-    """The rows of one table on one server: `ids` uint64 [n], `weights` float32 [n, dim], read-only maps."""
+    """The rows of one table on one server: `ids` uint64 [n] and `weights` [n, dim], read-only maps.
+
+    `weights` are as the file has them: float32, float16, or for bfloat16 the upper half of float32 as uint16.
+    """
 
     ids: NDArray[np.uint64]
-    weights: NDArray[np.float32]
+    weights: NDArray[Any]
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+        """The weights at `positions`, in that order; float32 [len(positions), dim]."""
+        found = self.weights[positions]
+        if found.dtype == np.uint16:
+            return (found.astype(np.uint32) << np.uint32(16)).view(np.float32)
+        return found.astype(np.float32, copy=False)
 
 
 def embedding_files(directory: Path) -> list[Path]:
@@ -28,7 +43,7 @@ def embedding_files(directory: Path) -> list[Path]:
     return sorted(path for path in directory.iterdir() if is_embedding_part(path.name))
 
 
-def table_shards(files: list[Path], table: str, dim: int) -> list[TableShard]:
+def table_shards(files: list[Path], table: str, dim: int, weight_type: str = "float32") -> list[TableShard]:
     """One shard of `table` per file that has it. Raises Corrupt naming file and tensor."""
     shards = []
     for path in files:
@@ -37,7 +52,7 @@ def table_shards(files: list[Path], table: str, dim: int) -> list[TableShard]:
         if ids_name not in header and weights_name not in header:
             continue
         ids = _map(path, header, ids_name, "U64", np.dtype("<u8"))
-        weights = _map(path, header, weights_name, "F32", np.dtype("<f4"))
+        weights = _map(path, header, weights_name, *_WEIGHT_TYPES[weight_type])
         if ids.ndim != 1 or weights.shape != (ids.shape[0], dim):
             raise Corrupt(
                 f"{path}: table {table} has ids {list(ids.shape)} and weights {list(weights.shape)}, "

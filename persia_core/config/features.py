@@ -186,6 +186,7 @@ class Eviction(Section):
 
 
 Admission = Annotated[Always | Sightings | Probability, Field(discriminator="kind")]
+LARGEST_FLOAT16 = 65504.0
 ROW_OVERHEAD_BYTES = 24  # what a row takes of the capacity beyond weights and optimizer state
 
 
@@ -196,6 +197,9 @@ class EmbeddingTable(Section):
     prefix: Annotated[int, Field(ge=1)]
     dim: Annotated[int, Field(ge=1, le=1024)]
     pooling: Literal["sum", "mean"] = "sum"
+    # Of the weights in memory and in checkpoints; the optimizer computes and keeps its state in float32. The
+    # 16-bit types are rounded stochastically: float16 is finer, bfloat16 has the range of float32.
+    weight_type: Literal["float32", "bfloat16", "float16"] = "float32"
     optimizer: Optimizer
     learning_rate_schedule: LearningRateSchedule | None = None  # null: the learning rate does not change
     initializer: Initializer = Uniform()
@@ -220,6 +224,20 @@ class EmbeddingTable(Section):
             case Ftrl():
                 return 2 * self.dim
 
+    @property
+    def row_bytes(self) -> int:
+        """Weights and optimizer state of a row; 16-bit weights are filled up to 4 bytes."""
+        weights = 4 * self.dim if self.weight_type == "float32" else (2 * self.dim + 3) // 4 * 4
+        return weights + 4 * self.state_dim
+
+    @model_validator(mode="after")
+    def _uniform_fits(self) -> "EmbeddingTable":
+        uniform = self.initializer
+        largest = max(abs(uniform.low), abs(uniform.high)) if isinstance(uniform, Uniform) else 0.0
+        if self.weight_type == "float16" and largest > LARGEST_FLOAT16:
+            raise ValueError(f"uniform reaches beyond {LARGEST_FLOAT16}, the largest float16")
+        return self
+
     @model_validator(mode="after")
     def _ftrl_has_one_rate(self) -> "EmbeddingTable":
         if self.learning_rate_schedule is not None and isinstance(self.optimizer, Ftrl):
@@ -231,7 +249,7 @@ class EmbeddingTable(Section):
 
     @model_validator(mode="after")
     def _holds_a_row(self) -> "EmbeddingTable":
-        row = 4 * (self.dim + self.state_dim) + ROW_OVERHEAD_BYTES
+        row = self.row_bytes + ROW_OVERHEAD_BYTES
         if self.capacity_bytes is not None and self.capacity_bytes < row:
             raise ValueError(f"capacity_bytes must be at least the {row} bytes that one row takes")
         return self

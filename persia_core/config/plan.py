@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
+from persia_core.config.features import ROW_OVERHEAD_BYTES
 from persia_core.config.model import ModelConfig
-
-# Beyond weights and optimizer state a row costs its share of the index, recency included.
-_OVERHEAD_BYTES_PER_ROW = 24
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ def plan_of(config: ModelConfig) -> Plan:
     servers = config.cluster.servers
     tables = []
     for table in config.tables:
-        row = 4 * (table.dim + table.state_dim) + _OVERHEAD_BYTES_PER_ROW
+        row = table.row_bytes + ROW_OVERHEAD_BYTES
         rows = -(-table.expected_rows // servers)
         if table.capacity_bytes is not None:
             rows = min(rows, table.capacity_bytes // row)

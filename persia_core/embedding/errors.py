@@ -5,7 +5,7 @@ from typing import Final
 
 from persia_core.errors import Corrupt, DiskFull, PersiaError, RankFailed, RankHung
 
-_CODE: Final = re.compile(r"server rank \d+: [A-Z]+: ([A-Z_]+): ")
+_CODE: Final = re.compile(r"server rank \d+: [A-Z_]+: ([A-Z_]+): ")
 
 
 def server_error_code(error: BaseException) -> str | None:

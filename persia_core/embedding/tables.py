@@ -22,6 +22,7 @@ class TableSpec(TypedDict):
     admission: dict[str, Any]  # the same; may be left out, and is "always" then
     expected_rows: int  # over all servers
     capacity_bytes: int | None  # on each server; may be left out, and is None (unbounded) then
+    weight_type: str  # "float32", "bfloat16" or "float16"; may be left out, and is "float32" then
     max_age_days: int | None  # without a training lookup; may be left out, and is None (any age) then
 
 
@@ -38,6 +39,7 @@ def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
         admission=table.admission.model_dump(),
         expected_rows=table.expected_rows,
         capacity_bytes=table.capacity_bytes,
+        weight_type=table.weight_type,
         max_age_days=table.eviction.max_age_days if table.eviction is not None else None,
     )
 

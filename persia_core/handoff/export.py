@@ -87,7 +87,7 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
 
 def _export_table(config: ModelConfig, table: EmbeddingTable, files: list[Path], out: Path) -> int:
     """All servers' rows of one table in one Parquet file, ascending by id; returns their number."""
-    shards = table_shards(files, table.name, table.dim)
+    shards = table_shards(files, table.name, table.dim, table.weight_type)
     ids = np.concatenate([shard.ids for shard in shards]) if shards else np.empty(0, np.uint64)
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
@@ -118,7 +118,7 @@ def _gather(shards: list[TableShard], positions: NDArray[np.int64], dim: int) ->
     weights = np.empty((len(positions), dim), np.float32)
     for shard, first in _starts(shards):
         inside = (positions >= first) & (positions < first + len(shard.ids))
-        weights[inside] = shard.weights[positions[inside] - first]
+        weights[inside] = shard.take(positions[inside] - first)
     return weights
 
 

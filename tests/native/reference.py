@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import narrow
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,40 +75,109 @@ def initial_row(table: dict[str, Any], seed: int, id: int) -> NDArray[np.float32
 
 
 class ReferenceTable:
-    """One embedding table, whole."""
+    """One embedding table, whole: the rows of all servers."""
 
-    def __init__(self, table: dict[str, Any], seed: int) -> None:
+    def __init__(self, table: dict[str, Any], seed: int, servers: int = 1) -> None:
         self.table = table
         self.name: str = table["name"]
         self.dim: int = table["dim"]
+        self.kind: str = table.get("weight_type", "float32")
         self.seed = seed
+        self.servers = servers
         self.rows: dict[int, NDArray[np.float32]] = {}
         self.state: dict[int, NDArray[np.float32]] = {}
+        self.used: dict[int, tuple[int | None, int]] = {}  # day and clock of the last training lookup
+        self.seen: dict[int, int] = {}
+        self.clock = 0
+        self.day: int | None = None
+        self.steps = 0
+        self.counts = dict.fromkeys(("evicted", "expired", "updates_missing", "saturated", "not_admitted"), 0)
 
-    def touch(self, ids: NDArray[np.uint64]) -> None:
-        """Create the rows that are not there yet."""
-        for key in map(int, ids):
-            if key not in self.rows:
-                self.rows[key] = initial_row(self.table, self.seed, key)
-                if self.table["optimizer"]["kind"] == "adagrad":
-                    start = self.table["optimizer"]["initial_accumulator"]
-                    self.state[key] = np.full(self.dim, start, np.float32)
+    def lookup(self, ids: list[int], training: bool) -> dict[int, NDArray[np.float32]]:
+        """What a lookup of distinct ids reads, in order: those of a full table may go within it."""
+        self.clock += training
+        found = {}
+        for key in ids:
+            if training and key not in self.rows and self._admits(key):
+                self._create(key)
+            if training and key in self.rows:
+                self.used[key] = (self.day, self.clock)
+            if key in self.rows:
+                found[key] = self.rows[key]
+        self.counts["not_admitted"] += training * (len(ids) - len(found))
+        return found
+
+    def _admits(self, key: int) -> bool:
+        admission = self.table.get("admission", {"kind": "always"})
+        self.seen[key] = self.seen.get(key, 0) + 1
+        return admission["kind"] == "always" or self.seen[key] >= int(admission["count"])
+
+    def _server_of(self, key: int) -> int:
+        return mix64(key) % self.servers
+
+    def _make_room(self, server: int, rows: int) -> None:
+        """Keep so many rows of one server: those last used."""
+        mine = sorted((self.used[k][1], k) for k in self.rows if self._server_of(k) == server)
+        for _, key in mine[: max(0, len(mine) - rows)]:
+            self._remove(key)
+            self.counts["evicted"] += 1
+
+    def _remove(self, key: int) -> None:
+        del self.rows[key], self.used[key]
+        self.state.pop(key, None)
+
+    def _create(self, key: int) -> None:
+        capacity = self.table.get("capacity_rows")
+        if capacity is not None:
+            self._make_room(self._server_of(key), capacity - 1)
+        start = initial_row(self.table, self.seed, key)
+        self.rows[key], saturated = narrow.nearest(self.kind, start)
+        self.counts["saturated"] += saturated
+        if self.table["optimizer"]["kind"] == "adagrad":
+            self.state[key] = np.full(self.dim, self.table["optimizer"]["initial_accumulator"], np.float32)
+
+    def advance_day(self, day: int) -> None:
+        """Rows whose last training lookup was more than max_age_days before `day` go."""
+        if self.day is not None and day <= self.day:
+            return
+        if self.day is None:
+            self.used = {key: (day, clock) for key, (_, clock) in self.used.items()}
+        self.day = day
+        if (age := self.table.get("max_age_days")) is None:
+            return
+        for key, (seen, _) in list(self.used.items()):
+            if seen is not None and seen < day - age:
+                self._remove(key)
+                self.counts["expired"] += 1
+
+    def restored(self, servers: int) -> None:
+        """A restore on so many servers: each has its capacity."""
+        self.servers = servers
+        self.counts = dict.fromkeys(self.counts, 0)
+        if (capacity := self.table.get("capacity_rows")) is not None:
+            for server in range(servers):
+                self._make_room(server, capacity)
 
     def pool(self, ids: NDArray[np.uint64], offsets: NDArray[np.int64], create: bool) -> NDArray[np.float32]:
-        """[rows, dim]; ids without a row count as zeros."""
-        if create:
-            self.touch(ids)
+        """[rows, dim] of one feature that has the table to itself."""
+        found = self.lookup(list(dict.fromkeys(map(int, ids))), create)
+        return self.pooled(found, ids, offsets)
+
+    def pooled(
+        self, found: dict[int, NDArray[np.float32]], ids: NDArray[np.uint64], offsets: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """[rows, dim] of what a lookup has read; ids without a row count as zeros."""
         zero = np.zeros(self.dim, np.float32)
         pooled = np.zeros((len(offsets) - 1, self.dim), np.float32)
         for r in range(len(offsets) - 1):
             bag = [int(i) for i in ids[offsets[r] : offsets[r + 1]]]
             for key in bag:
-                pooled[r] += self.rows.get(key, zero)
+                pooled[r] += found.get(key, zero)
             if self.table["pooling"] == "mean" and bag:
                 pooled[r] *= np.float32(1) / np.float32(len(bag))
         return pooled
 
-    def update(self, features: list[Bags], scale: float) -> None:
+    def update(self, features: list[Bags], scale: float, factor: float = 1.0) -> None:
         """One optimizer step per id, from the gradients of all features of the table."""
         sums: dict[int, NDArray[np.float32]] = {}
         for ids, offsets, gradients in features:
@@ -119,18 +189,23 @@ class ReferenceTable:
                 for key in bag:
                     sums.setdefault(key, np.zeros(self.dim, np.float32))
                     sums[key] += share * gradients[r]
-        self.step(sums)
+        self.step(sums, factor)
 
-    def step(self, sums: dict[int, NDArray[np.float32]]) -> None:
-        """One optimizer step for each id of `sums`; ids without a row are passed over."""
+    def step(self, sums: dict[int, NDArray[np.float32]], factor: float = 1.0) -> None:
+        """One optimizer step for each id of `sums`; ids without a row are counted and passed over."""
         optimizer = self.table["optimizer"]
-        rate = np.float32(optimizer["learning_rate"])
+        rate = np.float32(optimizer["learning_rate"] * factor)
         for key, gradient in sums.items():
             if key not in self.rows:
+                self.counts["updates_missing"] += 1
                 continue
             if optimizer["kind"] == "sgd":
-                self.rows[key] = self.rows[key] - rate * gradient
+                stepped = self.rows[key] - rate * gradient
             else:
                 self.state[key] = self.state[key] + gradient * gradient
                 denominator = np.sqrt(self.state[key]) + np.float32(optimizer["epsilon"])
-                self.rows[key] = self.rows[key] - rate * gradient / denominator
+                stepped = self.rows[key] - rate * gradient / denominator
+            bits = narrow.random_bits(self.seed, key, self.steps, self.dim)
+            self.rows[key], saturated = narrow.stochastic(self.kind, stepped, bits)
+            self.counts["saturated"] += saturated
+        self.steps += 1

@@ -30,7 +30,7 @@ def configure_payload(trainers: int = 1, staleness: int = 4, sync: bool = False)
     optimizer = struct.pack("<Iddd", 0, 0.5, 0.0, 0.0)
     initializer = struct.pack("<Idd", 1, -0.5, 0.25)
     admission = struct.pack("<I", 0)
-    return header + table + optimizer + initializer + admission + struct.pack("<QQI", 100, 0, 0)
+    return header + table + optimizer + initializer + admission + struct.pack("<QQII", 100, 0, 0, 0)
 
 
 def lookup_payload(batch: int, values: list[int], training: int = 1) -> bytes:

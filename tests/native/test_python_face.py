@@ -57,3 +57,6 @@ def test_a_real_error_carries_its_code(make_worker: MakeWorker, tmp_path: Path) 
     with pytest.raises(_native.ServerError) as caught:
         worker.save(str(tmp_path))
     assert server_error_code(caught.value) == "BATCHES_OUTSTANDING"
+    with pytest.raises(_native.ServerError) as caught:
+        worker.advance_day(1)
+    assert server_error_code(caught.value) == "BATCHES_OUTSTANDING"

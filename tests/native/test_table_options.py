@@ -32,16 +32,20 @@ def table_of(**changes: Any) -> EmbeddingTable:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_rows_are_as_wide_as_the_configuration_says(optimizer: dict[str, Any]) -> None:
-    table = table_of(optimizer=optimizer, capacity_bytes=100_000)
+@pytest.mark.parametrize(("weight_type", "dim"), [("float32", 6), ("bfloat16", 6), ("float16", 5)])
+def test_rows_are_as_wide_as_the_configuration_says(
+    optimizer: dict[str, Any], weight_type: str, dim: int
+) -> None:
+    shape = {"weight_type": weight_type, "dim": dim}
+    table = table_of(optimizer=optimizer, capacity_bytes=100_000, **shape)
     memory = _native.Store(dict(table_spec(table, 8)), 1).memory()
-    row = 4 * (table.dim + table.state_dim)
+    row = {"float32": 24, "bfloat16": 12, "float16": 12}[weight_type] + 4 * table.state_dim
     assert memory["row_bytes"] == row
     assert memory["capacity_rows"] == 100_000 // (row + ROW_OVERHEAD_BYTES)
     smallest = row + ROW_OVERHEAD_BYTES
-    table_of(optimizer=optimizer, capacity_bytes=smallest)
+    table_of(optimizer=optimizer, capacity_bytes=smallest, **shape)
     with pytest.raises(ValidationError, match=f"at least the {smallest} bytes"):
-        table_of(optimizer=optimizer, capacity_bytes=smallest - 1)
+        table_of(optimizer=optimizer, capacity_bytes=smallest - 1, **shape)
 
 
 @pytest.mark.parametrize("initializer", INITIALIZERS)
@@ -57,6 +61,14 @@ def test_every_kind_is_understood(initializer: dict[str, Any], admission: dict[s
     ]
     store.lookup(ids, training=True)
     assert store.stats()["rows"] == (1000 if admission["kind"] == "sightings" else rows)
+
+
+def test_uniform_rows_must_fit_in_float16() -> None:
+    wide = {"kind": "uniform", "low": -1.0, "high": 65_505.0}
+    with pytest.raises(ValidationError, match="uniform reaches beyond 65504"):
+        table_of(initializer=wide, weight_type="float16")
+    table_of(initializer=wide, weight_type="bfloat16")
+    table_of(initializer=wide | {"high": 65_504.0}, weight_type="float16")
 
 
 def test_the_age_reaches_the_native_store() -> None:
@@ -83,6 +95,7 @@ def test_the_age_reaches_the_native_store() -> None:
         ({"admission": {"kind": "sightings", "count": 0}}, "count"),
         ({"admission": {"kind": "probability", "probability": 0}}, "probability"),
         ({"capacity_bytes": 0}, "capacity_bytes"),
+        ({"weight_type": "float64"}, "weight_type"),
         ({"eviction": {"max_age_days": 0}}, "max_age_days"),
         ({"eviction": {}}, "max_age_days"),
     ],

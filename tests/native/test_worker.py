@@ -127,7 +127,7 @@ def test_statistics_count_what_happened(make_worker: MakeWorker) -> None:
     assert table.pop("bytes") > 0
     assert table == {
         "rows": 2, "lookups": 4, "hits": 1, "misses": 3, "created": 2, "updates": 2, "updates_missing": 0,
-        "not_admitted": 0, "evicted": 0, "expired": 0,
+        "not_admitted": 0, "evicted": 0, "expired": 0, "saturated": 0,
     }  # fmt: skip
     assert stats["requests"] == {"CONFIGURE": 1, "LOOKUP": 2, "UPDATE": 1, "STATS": 1}
 

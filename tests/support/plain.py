@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file
+from safetensors.torch import load_file
 from torch import nn
 
 from persia_core import _native
@@ -103,7 +103,8 @@ def saved_rows(checkpoint: Path, table: str) -> Rows:
     rows: Rows = {}
     for path in sorted(checkpoint.glob("embedding-*.safetensors")):
         tensors = load_file(path)
-        for id_, weights in zip(tensors[f"{table}.ids"].tolist(), tensors[f"{table}.weights"], strict=True):
+        weights_of = tensors[f"{table}.weights"].float().numpy()
+        for id_, weights in zip(tensors[f"{table}.ids"].tolist(), weights_of, strict=True):
             if id_ in rows:
                 raise AssertionError(f"id {id_} stands in two parts")
             rows[id_] = weights

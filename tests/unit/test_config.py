@@ -163,5 +163,8 @@ def test_the_plan_counts_ranks_and_bytes(tmp_path: Path, document: dict[str, Any
     assert user.rows_per_server == 34
     assert user.bytes_per_row >= 4 * (16 + 16)
     assert plan.bytes_per_server == sum(table.bytes_per_server for table in plan.tables)
+    document["tables"][0]["weight_type"] = "bfloat16"
+    assert plan_of(load_config(write(tmp_path, document))).tables[0].bytes_per_row == user.bytes_per_row - 32
+    document["tables"][0]["weight_type"] = "float32"
     document["tables"][0]["capacity_bytes"] = 10 * user.bytes_per_row + 1
     assert plan_of(load_config(write(tmp_path, document))).tables[0].rows_per_server == 10

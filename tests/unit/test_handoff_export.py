@@ -9,7 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 from persia_core.checkpoint.tables import embedding_files, table_shards
 from persia_core.config import ModelConfig
@@ -131,6 +134,31 @@ def test_tables_are_mapped_not_copied(run_dir: Path, day: Day) -> None:
     assert found.keys() == day.model.weights["user"].keys()
     for id_, row in day.model.weights["user"].items():
         np.testing.assert_array_equal(found[id_], row)
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16"])
+def test_weights_of_16_bits_are_exported_as_float32(
+    run_dir: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("persia_core.handoff.export.ROW_GROUP", 7)
+    tables = [table.model_dump() for table in CONFIG.tables]
+    for table in tables:
+        table["weight_type"] = kind if table["name"] == "user" else "float32"
+    config = small_config(tables=tables)
+    with pytest.raises(Corrupt, match=r"is F32, expected B?F16"):
+        export(run_dir, tmp_path / "refused", config)
+    expected: dict[int, Any] = {}
+    for path in embedding_files(run_dir / "checkpoint"):
+        tensors = load_torch(path)
+        narrow = tensors["user.weights"].to(getattr(torch, kind))
+        save_torch({**tensors, "user.weights": narrow}, path)
+        expected |= dict(zip(tensors["user.ids"].tolist(), narrow.float().numpy(), strict=True))
+    export(run_dir, tmp_path / "out", config)
+    exported = pq.read_table(tmp_path / "out" / "embeddings" / "user.parquet")
+    assert exported["embedding"].type.value_type == pa.float32()
+    assert exported["id"].to_pylist() == sorted(expected)
+    found = np.array(exported["embedding"].to_pylist(), np.float32)
+    np.testing.assert_array_equal(found, np.stack([expected[id_] for id_ in sorted(expected)]))
 
 
 def test_metrics_that_are_not_numbers_become_none(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ namespace persia {
 
 inline constexpr const char* kPartFormat = "persia-embedding-2";
 
+const char* dtype_of(WeightType type);                            // of a tensor of weights
 std::string hex64(std::uint64_t value);                           // 16 hex digits
 std::string optimizers_of(const std::vector<TableSpec>& tables);  // "user=adagrad,item=sgd"
 

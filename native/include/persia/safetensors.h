@@ -21,7 +21,7 @@ struct SafetensorsHeader {
   std::map<std::string, std::string> metadata;
 };
 
-// Of U64, F32 and U8; 0 of any other.
+// Of U64, F32, BF16, F16 and U8; 0 of any other.
 std::uint64_t element_bytes(const std::string& dtype);
 
 inline constexpr std::uint64_t kMaxSafetensorsHeader = 16 << 20;

@@ -25,6 +25,7 @@ struct StoreStatistics {
   std::uint64_t expired = 0;          // rows that were not looked up for max_age_days
   std::uint64_t updates = 0;          // optimizer steps
   std::uint64_t updates_missing = 0;  // gradients of ids that have no row
+  std::uint64_t saturated = 0;        // elements that their weight type cannot hold
 };
 
 // What a table remembers beside its rows.
@@ -50,8 +51,8 @@ struct StepOptions {
 // knows of days what advance_day() tells it.
 class EmbeddingStore {
  public:
-  // weights [dim] and state [state_dim] of one row; valid until the store changes.
-  using Visitor = std::function<void(std::uint64_t id, std::span<const float> weights,
+  // weights [dim], as they lie in memory, and state [state_dim] of one row; valid until the store changes.
+  using Visitor = std::function<void(std::uint64_t id, std::span<const std::byte> weights,
                                      std::span<const float> state, std::uint32_t last_used)>;
 
   virtual ~EmbeddingStore() = default;
@@ -75,8 +76,8 @@ class EmbeddingStore {
   // From the next lookup on it is `day`, counted from 1970-01-01. Removes the rows whose last training lookup
   // was before day - max_age_days. Changes nothing if it is that day or a later one already.
   virtual void advance_day(std::uint32_t day) = 0;
-  // False, changing nothing, if the id has a row already. In a full table, the least recently used one of
-  // all rows and this one is evicted.
+  // False, changing nothing, if the id has a row already. Weights are rounded to the nearest number. In a
+  // full table, the least recently used one of all rows and this one is evicted.
   virtual bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
                       std::uint32_t last_used) = 0;
   // Every row, in no particular order.

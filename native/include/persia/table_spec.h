@@ -17,6 +17,7 @@ enum class OptimizerKind : std::uint32_t {
 };
 enum class InitializerKind : std::uint32_t { kZeros = 0, kUniform = 1, kNormal = 2, kScaledUniform = 3 };
 enum class AdmissionKind : std::uint32_t { kAlways = 0, kSightings = 1, kProbability = 2 };
+enum class WeightType : std::uint32_t { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2 };
 enum class Pooling : std::uint32_t { kSum = 0, kMean = 1 };
 
 // Which of these a kind has is said by fields_of(); the others are 0.
@@ -61,7 +62,8 @@ struct TableSpec {
   AdmissionSpec admission;
   std::uint64_t expected_rows = 0;   // over all servers
   std::uint64_t capacity_bytes = 0;  // on each server; 0 is unbounded
-  std::uint32_t max_age_days = 0;    // without a training lookup, then a row is removed; 0 is never
+  WeightType weight_type = WeightType::kFloat32;
+  std::uint32_t max_age_days = 0;  // without a training lookup, then a row is removed; 0 is never
 
   bool owns(std::uint64_t id) const { return id >> (64 - prefix_bits) == prefix; }
 };
@@ -75,6 +77,10 @@ inline constexpr std::uint64_t kRowOverheadBytes = 24;
 // Rows that fit into capacity_bytes: kUnbounded if that is 0.
 inline constexpr std::uint64_t kUnbounded = ~std::uint64_t{0};
 std::uint64_t capacity_rows(const TableSpec& table);
+// What the weights of a row take: 16-bit ones are filled up to 4 bytes, to which the state is aligned.
+std::uint32_t weight_row_bytes(WeightType type, std::uint32_t dim);
+// Weights and state of a row.
+std::uint64_t row_bytes(const TableSpec& table);
 // Floats of optimizer state per row.
 std::uint32_t state_dim(const OptimizerSpec& optimizer, std::uint32_t dim);
 
@@ -105,5 +111,7 @@ std::span<const Kind<AdmissionSpec>> admission_kinds();
 void check_tables(const std::vector<TableSpec>& tables);
 
 std::string to_string(OptimizerKind kind);
+// "float32", "bfloat16" or "float16"; nullptr if there is no such type.
+const char* name_of(WeightType type);
 
 }  // namespace persia

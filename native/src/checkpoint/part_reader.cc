@@ -9,6 +9,7 @@
 #include "persia/part_format.h"
 #include "persia/part_history.h"
 #include "persia/safetensors.h"
+#include "persia/weight_type.h"
 
 namespace persia {
 namespace {
@@ -76,7 +77,7 @@ class PartReader {
     for (std::uint64_t first = 0; first < rows; first += block_rows) {
       const auto count = static_cast<std::size_t>(std::min(block_rows, rows - first));
       const auto ids = block<std::uint64_t>(ids_tensor.begin, first, count, 1);
-      const auto weights = block<float>(weights_tensor.begin, first, count, store.dim());
+      const std::vector<float> weights = wide_block(table, weights_tensor.begin, first, count);
       const auto state = block<float>(state_begin, first, count, store.state_dim());
       const auto last_used = has_use ? block<std::uint64_t>(use->second.begin, first, count, 1)
                                      : std::vector<std::uint64_t>(count, 0);
@@ -141,9 +142,11 @@ class PartReader {
     for (std::size_t t = 0; t < tables.size(); ++t) {
       const auto ids = find(tables[t].name + ".ids", "U64");
       if (ids.shape.size() != 1) corrupt("tensor " + tables[t].name + ".ids has not one dimension");
-      check_shape(tables[t].name + ".weights", ids.shape[0], stores[t]->dim());
+      check_weight_type(tables[t]);
+      check_shape(tables[t].name + ".weights", dtype_of(tables[t].weight_type), ids.shape[0],
+                  stores[t]->dim());
       if (stores[t]->state_dim() > 0)
-        check_shape(tables[t].name + ".state", ids.shape[0], stores[t]->state_dim());
+        check_shape(tables[t].name + ".state", "F32", ids.shape[0], stores[t]->state_dim());
       expected_tensors += stores[t]->state_dim() > 0 ? 3 : 2;
       // A table may have been given a capacity or an age, or have lost it, since: then all rows are equally
       // old.
@@ -175,8 +178,18 @@ class PartReader {
     return 1;
   }
 
-  void check_shape(const std::string& name, std::uint64_t rows, std::uint64_t dim) const {
-    const Tensor tensor = find(name, "F32");
+  void check_weight_type(const TableSpec& table) const {
+    const auto found = header_.tensors.find(table.name + ".weights");
+    if (found == header_.tensors.end()) return;  // check_shape() says so
+    for (const WeightType type : {WeightType::kFloat32, WeightType::kBfloat16, WeightType::kFloat16}) {
+      if (type == table.weight_type || found->second.dtype != dtype_of(type)) continue;
+      mismatch("table " + table.name + " was saved with weight_type " + name_of(type) + ", configured is " +
+               name_of(table.weight_type));
+    }
+  }
+
+  void check_shape(const std::string& name, const char* dtype, std::uint64_t rows, std::uint64_t dim) const {
+    const Tensor tensor = find(name, dtype);
     if (tensor.shape.size() != 2) corrupt("tensor " + name + " has not two dimensions");
     if (tensor.shape[0] != rows) corrupt("tensor " + name + " has another number of rows than its ids");
     if (tensor.shape[1] != dim) {
@@ -192,6 +205,19 @@ class PartReader {
     if (found == header_.tensors.end()) return {};
     const std::uint64_t bytes = found->second.end - found->second.begin;
     return block<T>(found->second.begin, 0, static_cast<std::size_t>(bytes / sizeof(T)), 1);
+  }
+
+  // The weights of `count` rows in float32.
+  std::vector<float> wide_block(const TableSpec& table, std::uint64_t begin, std::uint64_t first,
+                                std::size_t count) const {
+    const RowWeights rows(table.weight_type, table.dim);
+    if (rows.is_float32()) return block<float>(begin, first, count, table.dim);
+    const auto narrow = block<std::uint16_t>(begin, first, count, table.dim);
+    std::vector<float> wide(narrow.size());
+    for (std::size_t i = 0; i < count; ++i) {
+      rows.read(std::as_bytes(std::span(narrow)).data() + i * rows.bytes(), wide.data() + i * table.dim);
+    }
+    return wide;
   }
 
   template <typename T>

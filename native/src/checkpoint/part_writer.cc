@@ -51,10 +51,9 @@ struct Row {
 std::vector<Row> sorted_rows(const EmbeddingStore& store) {
   std::vector<Row> rows;
   rows.reserve(store.statistics().rows);
-  store.for_each([&](std::uint64_t id, std::span<const float> weights, std::span<const float> state,
-                     std::uint32_t last_used) {
-    rows.push_back({id, reinterpret_cast<const std::byte*>(weights.data()), state.data(), last_used});
-  });
+  store.for_each(
+      [&](std::uint64_t id, std::span<const std::byte> weights, std::span<const float> state,
+          std::uint32_t last_used) { rows.push_back({id, weights.data(), state.data(), last_used}); });
   std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.id < b.id; });
   return rows;
 }
@@ -65,7 +64,7 @@ class PartWriter {
  public:
   PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step)
       : tables_(tables), values_(tables.size()) {
-    for (std::size_t t = 0; t < tables.size(); ++t) add_table(t, tables[t].name, *stores[t]);
+    for (std::size_t t = 0; t < tables.size(); ++t) add_table(t, tables[t], *stores[t]);
     add_small({"step", "U64", {1}, {}},
               [step](DataWriter& data) { data.write(std::span<const std::uint64_t>(&step, 1)); });
     std::stable_sort(planned_.begin(), planned_.end(), [](const Planned& a, const Planned& b) {
@@ -109,9 +108,11 @@ class PartWriter {
     add(tensor.name, tensor.dtype, tensor.shape, std::move(write));
   }
 
-  void add_table(std::size_t t, const std::string& name, const EmbeddingStore& store) {
+  void add_table(std::size_t t, const TableSpec& table, const EmbeddingStore& store) {
+    const std::string& name = table.name;
+    const char* weight_dtype = dtype_of(table.weight_type);
     const std::uint64_t rows = store.statistics().rows;
-    const std::uint64_t weight_bytes = 4 * std::uint64_t{store.dim()};
+    const std::uint64_t weight_bytes = element_bytes(weight_dtype) * store.dim();
     const std::uint32_t state_dim = store.state_dim();
     add(name + ".ids", "U64", {rows}, [this, t, &store](DataWriter& data) {
       rows_ = sorted_rows(store);
@@ -127,7 +128,7 @@ class PartWriter {
         for (const Row& row : rows_) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
       });
     }
-    add(name + ".weights", "F32", {rows, store.dim()}, [this, t, weight_bytes](DataWriter& data) {
+    add(name + ".weights", weight_dtype, {rows, store.dim()}, [this, t, weight_bytes](DataWriter& data) {
       for (const Values& row : values_[t]) data.write(std::span(row.weights, weight_bytes));
     });
     if (state_dim > 0) {
@@ -171,6 +172,15 @@ std::string hex64(std::uint64_t value) {
   std::string text(16, '0');
   for (std::size_t i = 16; i-- > 0; value >>= 4) text[i] = kDigits[value & 15];
   return text;
+}
+
+const char* dtype_of(WeightType type) {
+  switch (type) {
+    case WeightType::kFloat32: return "F32";
+    case WeightType::kBfloat16: return "BF16";
+    case WeightType::kFloat16: return "F16";
+  }
+  return nullptr;
 }
 
 std::string optimizers_of(const std::vector<TableSpec>& tables) {

@@ -141,6 +141,7 @@ std::uint64_t bytes_of(const std::string& name, const Tensor& tensor) {
 }  // namespace
 
 std::uint64_t element_bytes(const std::string& dtype) {
+  if (dtype == "BF16" || dtype == "F16") return 2;
   return dtype == "U64" ? 8 : dtype == "F32" ? 4 : dtype == "U8" ? 1 : 0;
 }
 

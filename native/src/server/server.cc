@@ -219,6 +219,7 @@ StatsReply Server::stats() const {
     count(prefix + "expired", table.expired);
     count(prefix + "updates", table.updates);
     count(prefix + "updates_missing", table.updates_missing);
+    count(prefix + "saturated", table.saturated);
   }
   count("step", configured_->step);
   count("staleness.max", configured_->staleness.max());

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <cstring>
 
+#include "persia/weight_type.h"
+
 #if defined(__SSE2__)
 #include <emmintrin.h>
 #endif
@@ -14,10 +16,17 @@ namespace persia {
 class RowCopier {
  public:
   // `to` is where all rows of the batch go, `bytes` in all.
-  RowCopier(const float* to, std::size_t bytes, std::size_t dim)
-      : dim_(dim), streams_(bytes >= kStreamed && dim % 4 == 0 && is_aligned(to)) {}
+  RowCopier(const float* to, std::size_t bytes, std::size_t dim, const RowWeights& weights)
+      : dim_(dim),
+        weights_(weights),
+        streams_(bytes >= kStreamed && dim % 4 == 0 && is_aligned(to) && weights.is_float32()) {}
 
-  void copy(float* to, const float* from) const {
+  void copy(float* to, const std::byte* row) const {
+    if (!weights_.is_float32()) [[unlikely]] {
+      weights_.read(row, to);
+      return;
+    }
+    const auto* from = reinterpret_cast<const float*>(row);
 #if defined(__SSE2__)
     if (streams_) {
       for (std::size_t i = 0; i < dim_; i += 4) _mm_stream_ps(to + i, _mm_loadu_ps(from + i));
@@ -46,6 +55,7 @@ class RowCopier {
   static bool is_aligned(const float* at) { return reinterpret_cast<std::uintptr_t>(at) % 16 == 0; }
 
   std::size_t dim_;
+  const RowWeights& weights_;
   bool streams_;
 };
 

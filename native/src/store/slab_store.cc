@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "copy_row.h"
+#include "narrow_steps.h"
 #include "persia/admission.h"
 #include "persia/eviction_order.h"
 #include "persia/initializer.h"
@@ -11,6 +12,7 @@
 #include "persia/row_index.h"
 #include "persia/row_slabs.h"
 #include "persia/store.h"
+#include "persia/weight_type.h"
 #include "row_pipeline.h"
 
 namespace persia {
@@ -28,7 +30,9 @@ class SlabStore final : public EmbeddingStore {
         capacity_(capacity_rows(spec)),
         optimizer_(make_optimizer(spec.optimizer, spec.dim)),
         admission_(spec.admission, seed),
-        slabs_(spec.dim * sizeof(float), optimizer_->state_dim() * sizeof(float), capacity_),
+        weights_(spec.weight_type, spec.dim),
+        slabs_(weight_row_bytes(spec.weight_type, spec.dim), optimizer_->state_dim() * sizeof(float),
+               capacity_),
         index_(std::min({spec.expected_rows / servers, kMaxReserved, capacity_}), capacity_),
         pipeline_(index_, slabs_) {}
 
@@ -42,7 +46,7 @@ class SlabStore final : public EmbeddingStore {
                                              std::span<float> weights) override {
     tick();
     const bool tracks = tracks_use();
-    const RowCopier copier(weights.data(), weights.size_bytes(), dim());
+    const RowCopier copier(weights.data(), weights.size_bytes(), dim(), weights_);
     std::vector<std::uint32_t> missing;
     std::uint64_t created = 0;
     pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, RowIndex::Entry* entry, std::byte* row) {
@@ -52,7 +56,7 @@ class SlabStore final : public EmbeddingStore {
           entry->last_used = now_;
           order_.add(now_, ids[i]);
         }
-        copier.copy(to, weights_of(row));
+        copier.copy(to, row);
         return;
       }
       if (make(ids[i], {to, dim()})) {
@@ -71,7 +75,7 @@ class SlabStore final : public EmbeddingStore {
 
   std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
                                                std::span<float> weights) override {
-    const RowCopier copier(weights.data(), weights.size_bytes(), dim());
+    const RowCopier copier(weights.data(), weights.size_bytes(), dim(), weights_);
     std::vector<std::uint32_t> missing;
     pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {
       float* to = weights.data() + i * dim();
@@ -79,7 +83,7 @@ class SlabStore final : public EmbeddingStore {
         missing.push_back(static_cast<std::uint32_t>(i));
         std::fill_n(to, dim(), 0.0f);
       } else {
-        copier.copy(to, weights_of(row));
+        copier.copy(to, row);
       }
     });
     copier.finish();
@@ -93,8 +97,10 @@ class SlabStore final : public EmbeddingStore {
     std::array<RowStep, kSteps> steps;
     std::size_t waiting = 0;
     std::uint64_t missing = 0;
+    NarrowSteps narrow(weights_, seed_, options.step, dim(), kSteps);
     const auto take = [&] {
       optimizer_->step(std::span(steps).first(waiting), options.learning_rate_factor);
+      statistics_.saturated += narrow.write_back();
       waiting = 0;
     };
     pipeline_.visit<Fetch::kAll>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {
@@ -102,7 +108,8 @@ class SlabStore final : public EmbeddingStore {
         ++missing;
         return;
       }
-      steps[waiting++] = {weights_of(row), slabs_.state(entry->row()), gradients[i]};
+      float* weights = weights_.is_float32() ? reinterpret_cast<float*>(row) : narrow.widen(ids[i], row);
+      steps[waiting++] = {weights, slabs_.state(entry->row()), gradients[i]};
       if (waiting == kSteps) take();
     });
     take();
@@ -122,7 +129,7 @@ class SlabStore final : public EmbeddingStore {
       }
     }
     const std::uint32_t row = create(id, last_used);
-    std::copy(weights.begin(), weights.end(), weights_of(slabs_.weights(row)));
+    statistics_.saturated += weights_.write_nearest(slabs_.weights(row), weights.data());
     std::copy(state.begin(), state.end(), slabs_.state(row));
     return true;
   }
@@ -130,7 +137,7 @@ class SlabStore final : public EmbeddingStore {
   void for_each(const Visitor& visit_row) const override {
     for (const RowIndex::Entry& entry : index_.slots()) {
       if (entry.is_free()) continue;
-      visit_row(entry.id, {weights_of(slabs_.weights(entry.row())), dim()},
+      visit_row(entry.id, {slabs_.weights(entry.row()), weights_.bytes()},
                 {slabs_.state(entry.row()), state_dim()}, entry.last_used);
     }
   }
@@ -160,8 +167,6 @@ class SlabStore final : public EmbeddingStore {
   }
 
  private:
-  static float* weights_of(std::byte* row) { return reinterpret_cast<float*>(row); }
-
   // A training lookup of an id that has no row: false if it gets none. Rare, and kept out of the way of
   // those that have one.
   [[gnu::noinline]] bool make(std::uint64_t id, std::span<float> to) {
@@ -170,10 +175,10 @@ class SlabStore final : public EmbeddingStore {
       return false;
     }
     const std::uint32_t row = create(id, now_);
-    const std::span<float> weights(weights_of(slabs_.weights(row)), dim());
-    initialise_weights(spec_.initializer, seed_, id, weights);
+    initialise_weights(spec_.initializer, seed_, id, to);
     optimizer_->initialise({slabs_.state(row), state_dim()});
-    std::copy(weights.begin(), weights.end(), to.begin());
+    statistics_.saturated += weights_.write_nearest(slabs_.weights(row), to.data());
+    weights_.read(slabs_.weights(row), to.data());
     return true;
   }
 
@@ -250,6 +255,7 @@ class SlabStore final : public EmbeddingStore {
   std::uint64_t capacity_;  // rows
   std::unique_ptr<Optimizer> optimizer_;
   Admission admission_;
+  RowWeights weights_;
   RowSlabs slabs_;
   RowIndex index_;
   RowPipeline pipeline_;

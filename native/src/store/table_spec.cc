@@ -9,6 +9,8 @@
 namespace persia {
 namespace {
 
+constexpr double kLargestFloat16 = 65504;
+
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
@@ -66,12 +68,16 @@ void check(const TableSpec& table) {
   checker.require(table.prefix >> table.prefix_bits == 0, "prefix does not fit in prefix_bits");
   checker.require(table.dim >= 1 && table.dim <= kMaxDim, "dim must be from 1 to 1024");
   checker.require(table.pooling == Pooling::kSum || table.pooling == Pooling::kMean, "unknown pooling");
+  checker.require(name_of(table.weight_type) != nullptr, "unknown weight_type");
   checker.fields(table.optimizer, optimizer_kinds(), "optimizer");
   checker.fields(table.initializer, initializer_kinds(), "initializer");
   checker.fields(table.admission, admission_kinds(), "admission");
   if (table.initializer.kind == InitializerKind::kUniform) {
     checker.require(static_cast<float>(table.initializer.low) < static_cast<float>(table.initializer.high),
                     "uniform needs low < high, in float32 too");
+    const double largest = std::max(std::abs(table.initializer.low), std::abs(table.initializer.high));
+    checker.require(table.weight_type != WeightType::kFloat16 || largest <= kLargestFloat16,
+                    "uniform reaches beyond 65504, the largest float16");
   }
   checker.require(capacity_rows(table) >= 1, "capacity_bytes is less than one row takes");
 }
@@ -136,8 +142,25 @@ std::uint32_t state_dim(const OptimizerSpec& optimizer, std::uint32_t dim) {
 
 std::uint64_t capacity_rows(const TableSpec& table) {
   if (table.capacity_bytes == 0) return kUnbounded;
-  const std::uint64_t floats = std::uint64_t{table.dim} + state_dim(table.optimizer, table.dim);
-  return table.capacity_bytes / (4 * floats + kRowOverheadBytes);
+  return table.capacity_bytes / (row_bytes(table) + kRowOverheadBytes);
+}
+
+std::uint32_t weight_row_bytes(WeightType type, std::uint32_t dim) {
+  return type == WeightType::kFloat32 ? 4 * dim : (2 * dim + 3) / 4 * 4;
+}
+
+std::uint64_t row_bytes(const TableSpec& table) {
+  return weight_row_bytes(table.weight_type, table.dim) +
+         4 * std::uint64_t{state_dim(table.optimizer, table.dim)};
+}
+
+const char* name_of(WeightType type) {
+  switch (type) {
+    case WeightType::kFloat32: return "float32";
+    case WeightType::kBfloat16: return "bfloat16";
+    case WeightType::kFloat16: return "float16";
+  }
+  return nullptr;
 }
 
 void check_tables(const std::vector<TableSpec>& tables) {

@@ -6,8 +6,8 @@ namespace persia {
 namespace {
 
 // Name (4 bytes of length, at least one letter), four fixed fields, three kinds of which two may have no
-// numbers and the optimizer has one at least, two sizes and an age.
-constexpr std::size_t kShortestTable = 5 + 4 * 4 + (4 + 8) + 4 + 4 + 2 * 8 + 4;
+// numbers and the optimizer has one at least, two sizes, an age and a type.
+constexpr std::size_t kShortestTable = 5 + 4 * 4 + (4 + 8) + 4 + 4 + 2 * 8 + 2 * 4;
 constexpr std::size_t kLongestName = 64;
 
 template <typename Spec>
@@ -39,6 +39,7 @@ void encode_table(Writer& writer, const TableSpec& table) {
   writer.value(table.expected_rows);
   writer.value(table.capacity_bytes);
   writer.value(table.max_age_days);
+  writer.value(static_cast<std::uint32_t>(table.weight_type));
 }
 
 TableSpec decode_table(Reader& reader) {
@@ -54,6 +55,7 @@ TableSpec decode_table(Reader& reader) {
   table.expected_rows = reader.value<std::uint64_t>();
   table.capacity_bytes = reader.value<std::uint64_t>();
   table.max_age_days = reader.value<std::uint32_t>();
+  table.weight_type = static_cast<WeightType>(reader.value<std::uint32_t>());
   return table;
 }
 
