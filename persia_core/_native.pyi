@@ -27,10 +27,11 @@ def initial_rows(table: dict[str, object], seed: int, ids: NDArray[np.uint64]) -
 class Store:
     """One embedding table in this process, without a server: for tests and benchmarks.
 
-    Calls release the GIL, and wait for one another. Ids must have the prefix of the table (ValueError).
+    Calls release the GIL, and wait for one another. Ids must have the prefix of the table (ValueError). With
+    several threads the ids are shared out among them, as on a server.
     """
 
-    def __init__(self, table: dict[str, object], seed: int, servers: int = 1) -> None: ...
+    def __init__(self, table: dict[str, object], seed: int, servers: int = 1, threads: int = 1) -> None: ...
     def lookup(
         self, ids: NDArray[np.uint64], training: bool, out: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
@@ -95,6 +96,7 @@ class EmbeddingWorker:
         sync: bool,  # servers collect all trainers' gradients of a batch, one optimizer step
         seed: int,
         timeout_s: float,
+        server_threads: int = 1,  # of each server in this process; an MPI server has its own option
     ) -> None: ...
     def configure(self) -> None:
         """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""

@@ -9,9 +9,10 @@
 #include <stdexcept>
 
 #include "bindings.h"
-#include "persia/gradient_sum.h"
 #include "persia/part_format.h"
 #include "persia/store.h"
+#include "persia/table_set.h"
+#include "persia/thread_team.h"
 #include "table_dict.h"
 
 namespace nb = nanobind;
@@ -25,11 +26,11 @@ using Rows = nb::ndarray<nb::numpy, float, nb::ndim<2>, nb::c_contig>;
 
 class Table {
  public:
-  Table(const nb::dict& table, std::uint64_t seed, std::uint32_t servers) : spec_(table_from_dict(table)) {
+  Table(const nb::dict& table, std::uint64_t seed, std::uint32_t servers, std::uint32_t threads)
+      : spec_(table_from_dict(table)), team_(threads) {
     if (servers < 1) throw std::invalid_argument("servers must be 1 or more");
     check_tables({spec_});
-    store_ = make_store(spec_, seed, servers);
-    summer_.emplace(spec_.dim);
+    tables_.emplace(std::vector<TableSpec>{spec_}, seed, servers, team_);
   }
 
   Rows lookup(const IdArray& ids, bool training, std::optional<Rows> out) {
@@ -45,12 +46,8 @@ class Table {
       const std::lock_guard lock(mutex_);
       const std::span<const std::uint64_t> wanted(ids.data(), n);
       check_ids(wanted);
-      const std::span<float> to(out->data(), n * spec_.dim);
-      if (training) {
-        store_->lookup_training(wanted, to);
-      } else {
-        store_->lookup_evaluation(wanted, to);
-      }
+      const TableSet::Lookup all{0, wanted, {out->data(), n * spec_.dim}};
+      tables_->lookup({&all, 1}, training);
     }
     return *out;
   }
@@ -65,15 +62,15 @@ class Table {
     const std::lock_guard lock(mutex_);
     const std::span<const std::uint64_t> wanted(ids.data(), n);
     check_ids(wanted);
-    summer_->add(wanted, {gradients.data(), n * spec_.dim});
-    const GradientSum sum = summer_->finish();
-    store_->update(sum.ids, sum.gradients, {learning_rate_factor, step});
+    const TableSet::Update all{0, wanted, {gradients.data(), n * spec_.dim}};
+    const StepOptions options{learning_rate_factor, step};
+    tables_->update({&all, 1}, {&options, 1});
   }
 
   void advance_day(std::uint32_t day) {
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    store_->advance_day(day);
+    tables_->advance_day(day);
   }
 
   nb::dict stats() {
@@ -106,10 +103,11 @@ class Table {
   }
 
  private:
+  const EmbeddingStore& store() const { return *tables_->stores()[0]; }
   StoreStatistics locked_statistics() {
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    return store_->statistics();
+    return store().statistics();
   }
   void check_shape(std::size_t rows, std::size_t dim, std::size_t n, const char* what) const {
     if (rows != n || dim != spec_.dim) {
@@ -125,16 +123,16 @@ class Table {
 
   TableSpec spec_;
   std::mutex mutex_;
-  std::unique_ptr<EmbeddingStore> store_;
-  std::optional<GradientSummer> summer_;
+  ThreadTeam team_;
+  std::optional<TableSet> tables_;
 };
 
 }  // namespace
 
 void bind_store(nb::module_& module) {
   nb::class_<Table>(module, "Store", "One embedding table in this process, without a server.")
-      .def(nb::init<const nb::dict&, std::uint64_t, std::uint32_t>(), nb::arg("table"), nb::arg("seed"),
-           nb::arg("servers") = 1)
+      .def(nb::init<const nb::dict&, std::uint64_t, std::uint32_t, std::uint32_t>(), nb::arg("table"),
+           nb::arg("seed"), nb::arg("servers") = 1, nb::arg("threads") = 1)
       .def("lookup", &Table::lookup, nb::arg("ids"), nb::arg("training"), nb::arg("out") = nb::none())
       .def("update", &Table::update, nb::arg("ids"), nb::arg("gradients"),
            nb::arg("learning_rate_factor") = 1.0, nb::arg("step") = 0)

@@ -22,7 +22,7 @@ nb::list handle(Server& server, const nb::bytes& frame) {
 
 void bind_testing(nb::module_& module) {
   nb::class_<Server>(module, "InProcessServer", "An embedding server for tests: frames in, frames out.")
-      .def(nb::init<std::uint32_t>(), nb::arg("index"))
+      .def(nb::init<std::uint32_t, std::uint32_t>(), nb::arg("index"), nb::arg("threads") = 1)
       .def("handle", &handle, nb::arg("frame"), "The replies that the frame brings about, as frames.");
 }
 

@@ -28,11 +28,12 @@ using PooledArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 
 constexpr const char* kInProcess = "in-process";
 
-std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers) {
+std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers,
+                                         std::uint32_t threads) {
   if (servers < 1 || servers > 65536) throw std::invalid_argument("servers must be from 1 to 65536");
-  if (transport == kInProcess) return InProcessGroup::create(servers)->connect();
+  if (transport == kInProcess) return InProcessGroup::create(servers, threads)->connect();
   const std::string named = std::string(kInProcess) + ":";
-  if (transport.starts_with(named)) return InProcessGroup::open(transport, servers)->connect();
+  if (transport.starts_with(named)) return InProcessGroup::open(transport, servers, threads)->connect();
   if (transport != "mpi") {
     throw std::invalid_argument("transport must be mpi, in-process or in-process:<name>, not " + transport);
   }
@@ -43,7 +44,7 @@ std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint
 void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
                  const std::vector<nb::dict>& tables, const std::vector<std::uint32_t>& features,
                  std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync,
-                 std::uint64_t seed, double timeout_s) {
+                 std::uint64_t seed, double timeout_s, std::uint32_t server_threads) {
   WorkerOptions options;
   for (const nb::dict& table : tables) options.tables.push_back(table_from_dict(table));
   options.table_of_feature = features;
@@ -53,7 +54,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.sync = sync;
   options.seed = seed;
   options.timeout = std::chrono::duration<double>(timeout_s);
-  new (at) Worker(std::move(options), connect(transport, servers));
+  new (at) Worker(std::move(options), connect(transport, servers, server_threads));
 }
 
 std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
@@ -158,7 +159,8 @@ void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "EmbeddingWorker")
       .def("__init__", &make_worker, nb::kw_only(), nb::arg("transport"), nb::arg("servers"),
            nb::arg("tables"), nb::arg("features"), nb::arg("trainer"), nb::arg("trainers"),
-           nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"))
+           nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"),
+           nb::arg("server_threads") = 1)
       .def("configure", &Worker::configure, release)
       .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"))
       .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),

@@ -92,9 +92,8 @@ TEST(gradients_of_one_id_are_summed) {
   const std::vector<std::uint64_t> a{7, 8, 7}, b{8};
   const std::vector<float> ga{1, 2, 3, 4, 5, 6}, gb{10, 20};
   GradientSummer summer(2);
-  summer.add(a, ga);
-  summer.add(b, gb);
-  const GradientSum sum = summer.finish();
+  const std::vector<GradientSource> sources{{a, ga, {}}, {b, gb, {}}};
+  const GradientSum sum = summer.sum(sources);
   CHECK((std::vector<std::uint64_t>(sum.ids.begin(), sum.ids.end()) == std::vector<std::uint64_t>{7, 8}));
   CHECK(sum.gradients.size() == 2 && sum.sums.size() == 4);
   CHECK((std::vector<float>(sum.gradients[0], sum.gradients[0] + 2) == std::vector<float>{6, 8}));

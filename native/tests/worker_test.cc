@@ -98,7 +98,8 @@ std::uint64_t total(Worker& worker, const std::string& name) {
 TEST(two_threads_and_two_trainers_at_once) {
   for (const bool sync : {false, true}) {
     const std::uint32_t staleness = sync ? 1 : 3;
-    const auto group = InProcessGroup::create(2);
+    const std::uint32_t threads = sync ? 2 : 3;  // of each server
+    const auto group = InProcessGroup::create(2, threads);
     std::vector<std::unique_ptr<Worker>> workers;
     for (std::uint32_t t = 0; t < 2; ++t) {
       workers.push_back(std::make_unique<Worker>(options(t, 2, staleness, sync), group->connect()));

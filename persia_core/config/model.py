@@ -72,6 +72,7 @@ class Cluster(Section):
     """The shape of the MPI job."""
 
     servers: Annotated[int, Field(ge=1, le=1024)] = 1
+    server_threads: Annotated[int, Field(ge=1, le=256)] = 1  # of each server; each owns a part of every table
     trainers: Annotated[int, Field(ge=1, le=1024)] = 1
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
@@ -157,6 +158,17 @@ class ModelConfig(Section):
                 raise ValueError(f"feature {feature.name} needs dataset.time_column")
         for name in tables - {feature.table for feature in self.id_features}:
             raise ValueError(f"table {name} is used by no feature")
+        return self
+
+    @model_validator(mode="after")
+    def _every_thread_holds_a_row(self) -> "ModelConfig":
+        threads = self.cluster.server_threads
+        for table in self.tables:
+            if table.capacity_bytes is not None and table.capacity_bytes // threads < table.row_bytes:
+                raise ValueError(
+                    f"table {table.name}: capacity_bytes must be at least {threads * table.row_bytes}, "
+                    f"a row for each of the {threads} server_threads"
+                )
         return self
 
     @property

@@ -45,6 +45,7 @@ def mpi_command(job: Job) -> list[str]:
     return [
         _program("mpiexec"),
         *("-n", str(config.cluster.servers), str(server_program())),
+        *("--threads", str(config.cluster.server_threads)),
         ":",
         *("-n", str(config.cluster.trainers), sys.executable, "-m", "persia_core.training.main"),
         str(job.run_dir / JOB_FILE),

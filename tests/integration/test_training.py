@@ -71,7 +71,8 @@ def check_rows(checkpoint: Path, config: ModelConfig, plain: PlainModel) -> None
 def test_sync_with_several_trainers_equals_one_with_the_whole_batch(
     place: TrainingPlace, trainers: int
 ) -> None:
-    config = changed(every_kind("adagrad"), cluster={"servers": 2, "trainers": trainers})
+    cluster = {"servers": 2, "server_threads": 2, "trainers": trainers}
+    config = changed(every_kind("adagrad"), cluster=cluster)
     rows = small_rows(64 * 20 + 1, seed=1)  # the last step has one row: all but one share are empty
     write_hashed_partition(config, place.store, DAYS[0], rows)
     run_dir = place.train(config, DAYS[0])
@@ -124,7 +125,7 @@ def test_a_warm_start_continues_as_if_never_stopped_on_other_numbers_of_servers(
     for ds, rows in zip(DAYS, parts, strict=True):
         write_hashed_partition(config, place.store, ds, rows)
     publish_checkpoint(place, config, DAYS[0], place.train(config, DAYS[0]))
-    wider = changed(config, cluster={"servers": 3})
+    wider = changed(config, cluster={"servers": 3, "server_threads": 2})
     run_dir = place.train(wider, DAYS[1], cold_start=False)
 
     both = hashed_table(config, parts[0]), hashed_table(config, parts[1])

@@ -43,8 +43,9 @@ def run_job(directory: Path, *arguments: str, timeout: float = 240) -> subproces
 def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -> None:
     script = str(Path(__file__).parent / "mpi_job.py")
     job = run_job(
-        tmp_path, "-n", "2", str(server_program()), ":", "-n", "2", sys.executable, script, str(tmp_path)
-    )
+        tmp_path, "-n", "2", str(server_program()), "--threads", "2",
+        ":", "-n", "2", sys.executable, script, str(tmp_path),
+    )  # fmt: skip
     assert job.returncode == 0, job.stderr
     saved = json.loads((tmp_path / "saved.json").read_text())
     parts = [load_file(tmp_path / entry["name"]) for entry in saved["saved"]]
@@ -61,6 +62,7 @@ def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -
             np.testing.assert_allclose(found[key], weights, rtol=1e-6, atol=1e-7)
     for stats in saved["stats"]:
         assert stats["errors"] == {}
+        assert stats["threads"] == 2
         assert stats["requests"]["LOOKUP"] == stats["requests"]["UPDATE"] == 10
         assert stats["staleness"] == {"max": 1, "histogram": {"1": 10}}
 
@@ -72,11 +74,17 @@ def test_help_and_version_need_no_mpi() -> None:
         )
         assert result.returncode == 0
         assert "persia-embedding-server" in result.stdout
-    result = subprocess.run(
-        [server_program(), "--nonsense"], capture_output=True, text=True, timeout=20, check=False
-    )
-    assert result.returncode == 2
-    assert "--nonsense" in result.stderr
+    for wrong, named in (
+        (["--nonsense"], "--nonsense"),
+        (["--threads"], "--threads needs a number"),
+        (["--threads", "0"], "must be from 1 to 256"),
+        (["--threads", "2x"], "must be from 1 to 256, not 2x"),
+    ):
+        result = subprocess.run(
+            [server_program(), *wrong], capture_output=True, text=True, timeout=20, check=False
+        )
+        assert result.returncode == 2
+        assert named in result.stderr
 
 
 def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:

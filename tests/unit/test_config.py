@@ -154,6 +154,15 @@ def test_days_are_counted_from_1970_and_only_where_a_table_asks(
         assert repr(wrong) in caught.value.what
 
 
+def test_a_capacity_holds_a_row_for_each_thread(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["cluster"] = {"server_threads": 3}
+    row = load_config(write(tmp_path, document)).tables[0].row_bytes
+    document["tables"][0]["capacity_bytes"] = 3 * row
+    load_config(write(tmp_path, document))
+    document["tables"][0]["capacity_bytes"] = 3 * row - 1
+    assert f"at least {3 * row}" in refusal(write(tmp_path, document))
+
+
 def test_the_plan_counts_ranks_and_bytes(tmp_path: Path, document: dict[str, Any]) -> None:
     document["cluster"] = {"servers": 3, "trainers": 2}
     document["tables"][0] |= {"dim": 16, "expected_rows": 100}

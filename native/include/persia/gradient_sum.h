@@ -16,22 +16,24 @@ struct GradientSum {
   std::span<const float> sums;              // those of them that were made here, one behind the other
 };
 
-// Adds `gradients` [ids, dim] of each id, one source after another. Keeps its memory from use to use.
+// The gradient of ids[i] is row places[i] of `gradients` [*, dim], or row i if there are no places.
+struct GradientSource {
+  std::span<const std::uint64_t> ids;
+  std::span<const float> gradients;
+  std::span<const std::uint32_t> places;
+};
+
+// Keeps its memory from use to use, and nothing else.
 class GradientSummer {
  public:
   explicit GradientSummer(std::uint32_t dim) : dim_(dim) {}
-  void add(std::span<const std::uint64_t> ids, std::span<const float> gradients);
-  GradientSum finish();
+  // Adds up the gradients of each id, one source after another.
+  GradientSum sum(std::span<const GradientSource> sources);
 
  private:
-  struct Source {
-    std::span<const std::uint64_t> ids;
-    std::span<const float> gradients;
-  };
   void add_to(std::uint32_t position, const float* gradient);
 
   std::uint32_t dim_;
-  std::vector<Source> sources_;
   IdIndex index_;
   std::vector<const float*> gradients_;
   std::vector<std::uint32_t> sum_of_;  // of each id: which of sums_, or kNone

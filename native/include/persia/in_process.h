@@ -13,10 +13,12 @@ class InProcessGroup {
   virtual ~InProcessGroup() = default;  // ends the servers
   virtual std::unique_ptr<ClientTransport> connect() = 0;
 
-  static std::shared_ptr<InProcessGroup> create(std::uint32_t servers);
+  // Each server with so many threads. Throws as ThreadTeam.
+  static std::shared_ptr<InProcessGroup> create(std::uint32_t servers, std::uint32_t threads = 1);
   // The group called `name`, created if no worker has it open; all of its workers share the servers.
-  // Throws std::invalid_argument if it has another number of servers.
-  static std::shared_ptr<InProcessGroup> open(const std::string& name, std::uint32_t servers);
+  // Throws std::invalid_argument if it has another number of servers or threads.
+  static std::shared_ptr<InProcessGroup> open(const std::string& name, std::uint32_t servers,
+                                              std::uint32_t threads = 1);
 };
 
 }  // namespace persia

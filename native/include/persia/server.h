@@ -1,4 +1,5 @@
-// An embedding server: frames in, frames out. It knows nothing of the carrier, and runs on one thread.
+// An embedding server: frames in, frames out. It knows nothing of the carrier. One thread calls it, and the
+// tables are worked on by that thread and the helpers of its team.
 #pragma once
 
 #include <compare>
@@ -9,11 +10,11 @@
 #include <span>
 #include <vector>
 
-#include "persia/checkpoint.h"
 #include "persia/frame.h"
-#include "persia/gradient_sum.h"
 #include "persia/messages.h"
 #include "persia/staleness.h"
+#include "persia/table_set.h"
+#include "persia/thread_team.h"
 
 namespace persia {
 
@@ -31,7 +32,8 @@ struct Outgoing {
 
 class Server {
  public:
-  explicit Server(std::uint32_t index) : index_(index) {}
+  // Throws as ThreadTeam.
+  explicit Server(std::uint32_t index, std::uint32_t threads = 1) : index_(index), team_(threads) {}
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   // The replies that this frame brings about: none while an update of mode sync waits for the other
@@ -44,8 +46,7 @@ class Server {
  private:
   struct Configured {
     ConfigureRequest request;
-    Stores stores;
-    std::vector<GradientSummer> summers;  // one per table
+    TableSet tables;
     StalenessTracker staleness;
     std::uint64_t step = 0;  // updates applied
   };
@@ -75,6 +76,7 @@ class Server {
   const Configured& configured() const;
 
   std::uint32_t index_;
+  ThreadTeam team_;
   std::optional<Configured> configured_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> last_sequence_;  // by (trainer, channel)
   std::map<std::uint32_t, Held> held_;                                              // by trainer

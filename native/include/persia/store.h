@@ -62,13 +62,16 @@ class EmbeddingStore {
   virtual bool tracks_use() const = 0;
   // Whether sightings mean anything: the table admits ids by them.
   virtual bool counts_sightings() const = 0;
-  // Weights of `ids` into `weights` [ids, dim]. An id seen for the first time gets its initial row, if it
-  // is admitted; one that is not reads as zeros, and its position is returned.
+  // Weights of ids[i] into row places[i] of `weights` [*, dim], or into row i if there are no places. An id
+  // seen for the first time gets its initial row, if it is admitted; one that is not reads as zeros, and its
+  // position in `ids` is returned.
   virtual std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids,
-                                                     std::span<float> weights) = 0;
+                                                     std::span<float> weights,
+                                                     std::span<const std::uint32_t> places = {}) = 0;
   // The same without creating: ids that have no row read as zeros, and their positions are returned.
   virtual std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
-                                                       std::span<float> weights) = 0;
+                                                       std::span<float> weights,
+                                                       std::span<const std::uint32_t> places = {}) = 0;
   // One optimizer step per id. `ids` are distinct (see GradientSummer); each gradient has dim elements, all
   // finite. An id that has no row is counted and its gradient is dropped: it reaches no other row.
   virtual void update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients,

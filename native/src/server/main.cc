@@ -6,10 +6,11 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
-#include <cstring>
 #include <exception>
+#include <span>
 #include <string>
 
+#include "command_line.h"
 #include "persia/mpi_transport.h"
 #include "persia/server.h"
 #include "persia/transport.h"
@@ -19,18 +20,6 @@ namespace {
 constexpr int kExitFatal = 1;
 constexpr int kExitUsage = 2;
 constexpr int kExitTerminated = 143;
-
-constexpr const char* kHelp =
-    "usage: persia-embedding-server [--help | --version]\n"
-    "\n"
-    "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
-    "job, before the trainers; its rank is its server index. It is configured by the trainers.\n"
-    "\n"
-    "exit codes:\n"
-    "    0  a trainer asked it to end\n"
-    "    1  fatal error: one line on stderr says which, and the job is aborted\n"
-    "    2  wrong command line\n"
-    "  143  SIGTERM, or the process that started it is gone; the request under way was finished\n";
 
 std::atomic<bool> terminated = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "the signal handler sets it");
@@ -52,12 +41,12 @@ void end_with_parent() {
   if (::getppid() != parent) terminated = true;
 }
 
-int run() {
+int run(const persia::CommandLine& line) {
   std::uint32_t rank = 0;
   try {
     persia::ensure_mpi();
     rank = persia::mpi_rank();
-    persia::Server server(rank);
+    persia::Server server(rank, line.threads);
     serve(server, *persia::make_mpi_server(), terminated);
     if (server.stopped()) {
       persia::finalize_mpi();
@@ -75,21 +64,21 @@ int run() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "--help") == 0) {
-    std::fputs(kHelp, stdout);
-    return 0;
-  }
-  if (argc == 2 && std::strcmp(argv[1], "--version") == 0) {
-    std::puts("persia-embedding-server " PERSIA_VERSION);
-    return 0;
-  }
-  if (argc > 1) {
-    std::fprintf(stderr, "persia-embedding-server: unknown argument %s\n%s", argv[1], kHelp);
-    return kExitUsage;
+  using persia::CommandLine;
+  const std::span<char* const> all(argv, static_cast<std::size_t>(argc));
+  const CommandLine line = persia::parse_command_line(all.subspan(all.empty() ? 0 : 1));
+  switch (line.action) {
+    case CommandLine::Action::kHelp: std::fputs(persia::kHelp, stdout); return 0;
+    case CommandLine::Action::kVersion: std::puts("persia-embedding-server " PERSIA_VERSION); return 0;
+    case CommandLine::Action::kWrong:
+      std::fprintf(stderr, "persia-embedding-server: %s\n%s", line.wrong.c_str(), persia::kHelp);
+      return kExitUsage;
+    case CommandLine::Action::kServe: break;
   }
   struct sigaction action{};
   action.sa_handler = on_sigterm;
+  action.sa_flags = SA_RESTART;
   ::sigaction(SIGTERM, &action, nullptr);
   end_with_parent();
-  return run();
+  return run(line);
 }

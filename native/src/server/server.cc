@@ -101,19 +101,14 @@ Bytes Server::configure(std::span<const std::byte> payload) {
   require(request.trainers >= 1 && request.trainers <= kMaxTrainers, "trainers must be from 1 to 65536");
   require(request.staleness >= 1 && request.staleness <= kMaxStaleness, "staleness must be from 1 to 65536");
   require(!request.sync || request.staleness == 1, "mode sync means staleness 1");
+  StalenessTracker staleness(request.trainers, request.staleness);
   try {
     check_tables(request.tables);
+    TableSet tables(request.tables, request.seed, request.servers, team_);
+    configured_.emplace(Configured{std::move(request), std::move(tables), std::move(staleness), 0});
   } catch (const std::invalid_argument& error) {
     throw RequestError(ErrorCode::kBadConfig, error.what());
   }
-  Stores stores;
-  for (const TableSpec& table : request.tables)
-    stores.push_back(make_store(table, request.seed, request.servers));
-  std::vector<GradientSummer> summers;
-  for (const auto& store : stores) summers.emplace_back(store->dim());
-  StalenessTracker staleness(request.trainers, request.staleness);
-  configured_.emplace(
-      Configured{std::move(request), std::move(stores), std::move(summers), std::move(staleness), 0});
   return {};
 }
 
@@ -123,32 +118,21 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
   std::uint64_t reply_bytes = 0;
   for (const TableIds& table : request.tables) {
     check_ids(table.table, table.ids);
-    reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.stores[table.table]->dim()} + 4);
+    reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.tables.dim(table.table)} + 4);
   }
   if (reply_bytes > kMaxPayload)
     throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
   LookupReply reply;
-  std::size_t next = 0;
-  for (std::uint32_t t = 0; request.training && t < state.stores.size(); ++t) {
-    // The clocks of all tables count the training lookups of the server, also those without ids of theirs.
-    if (next < request.tables.size() && request.tables[next].table == t) {
-      ++next;
-    } else {
-      state.stores[t]->lookup_training({}, {});
-    }
-  }
+  std::vector<TableSet::Lookup> lookups;
   for (const TableIds& table : request.tables) {
-    EmbeddingStore& store = *state.stores[table.table];
-    TableRows rows{table.table, store.dim(), table.ids.size(), {}, {}};
-    rows.weights.resize(table.ids.size() * store.dim());
-    if (request.training) {
-      rows.missing = store.lookup_training(table.ids, rows.weights);
-    } else {
-      rows.missing = store.lookup_evaluation(table.ids, rows.weights);
-    }
-    reply.tables.push_back(std::move(rows));
+    const std::uint32_t dim = state.tables.dim(table.table);
+    TableRows& rows = reply.tables.emplace_back(TableRows{table.table, dim, table.ids.size(), {}, {}});
+    rows.weights.resize(table.ids.size() * dim);
+    lookups.push_back({table.table, table.ids, rows.weights});
   }
+  auto missing = state.tables.lookup(lookups, request.training);
+  for (std::size_t i = 0; i < missing.size(); ++i) reply.tables[i].missing = std::move(missing[i]);
   Bytes encoded = reply.encode();
   if (request.training) state.staleness.looked_up(header.trainer, request.batch);
   return encoded;
@@ -161,7 +145,8 @@ Bytes Server::save(std::span<const std::byte> payload) const {
     throw RequestError(ErrorCode::kBatchesOutstanding,
                        "batches are outstanding: this would be no consistent cut");
   }
-  const PartSize size = write_part(request.directory, index_, state.request.tables, state.stores, state.step);
+  const PartSize size =
+      write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step);
   return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
 }
 
@@ -171,17 +156,14 @@ Bytes Server::load(std::span<const std::byte> payload) {
   if (state.staleness.any_outstanding()) {
     throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding");
   }
-  for (std::size_t t = 0; t < state.stores.size(); ++t) {
-    if (state.stores[t]->statistics().rows > 0) {
-      throw RequestError(ErrorCode::kNotEmpty, "table " + state.request.tables[t].name + " has rows already");
-    }
+  const std::vector<TableSpec>& tables = state.request.tables;
+  for (std::size_t t = 0; t < tables.size(); ++t) {
+    if (state.tables.stores()[t]->statistics().rows > 0)
+      throw RequestError(ErrorCode::kNotEmpty, "table " + tables[t].name + " has rows already");
   }
-  Stores fresh;
-  for (const TableSpec& table : state.request.tables) {
-    fresh.push_back(make_store(table, state.request.seed, state.request.servers));
-  }
-  const PartSize size = read_parts(request.paths, index_, state.request.servers, state.request.tables, fresh);
-  state.stores = std::move(fresh);
+  TableSet fresh(tables, state.request.seed, state.request.servers, team_);
+  const PartSize size = read_parts(request.paths, index_, state.request.servers, tables, fresh.stores());
+  state.tables = std::move(fresh);
   state.step = size.step;
   return LoadReply{size.rows, size.bytes}.encode();
 }
@@ -192,7 +174,7 @@ Bytes Server::advance_day(std::span<const std::byte> payload) {
   if (state.staleness.any_outstanding()) {
     throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding: they belong to one day");
   }
-  for (const auto& store : state.stores) store->advance_day(request.day);
+  state.tables.advance_day(request.day);
   return {};
 }
 
@@ -202,12 +184,13 @@ StatsReply Server::stats() const {
     reply.counters.emplace_back(std::move(name), value);
   };
   count("server", index_);
+  count("threads", team_.size());
   for (const auto& [type, value] : requests_) count("requests." + std::string(name_of(type)), value);
   for (const auto& [code, value] : errors_) count("errors." + std::string(name_of(code)), value);
   if (!configured_) return reply;
-  for (std::size_t t = 0; t < configured_->stores.size(); ++t) {
+  for (std::size_t t = 0; t < configured_->request.tables.size(); ++t) {
     const std::string prefix = "tables." + configured_->request.tables[t].name + ".";
-    const StoreStatistics table = configured_->stores[t]->statistics();
+    const StoreStatistics table = configured_->tables.stores()[t]->statistics();
     count(prefix + "rows", table.rows);
     count(prefix + "bytes", table.bytes);
     count(prefix + "lookups", table.lookups);

@@ -60,7 +60,7 @@ void Server::check_update(const UpdateRequest& update) const {
   const Configured& state = configured();
   for (const TableGradients& table : update.tables) {
     check_ids(table.table, table.ids);
-    if (table.dim != state.stores[table.table]->dim()) {
+    if (table.dim != state.tables.dim(table.table)) {
       throw RequestError(ErrorCode::kMalformed,
                          "gradients have another dim than table " + state.request.tables[table.table].name);
     }
@@ -147,25 +147,19 @@ std::vector<Outgoing> Server::hold(Held held) {
   return replies;
 }
 
-void Server::apply(std::span<const UpdateRequest* const> updates) {
-  Configured& state = configured();
-  const std::vector<double> factors = factors_of(updates, state.request.tables);
-  std::vector<GradientSummer>& summers = state.summers;
-  for (const UpdateRequest* update : updates) {
-    for (const TableGradients& table : update->tables) summers[table.table].add(table.ids, table.gradients);
-  }
-  std::vector<GradientSum> sums;
-  for (std::size_t t = 0; t < summers.size(); ++t) {
-    sums.push_back(summers[t].finish());
-    // Finite gradients may have a sum that is not.
-    if (!all_finite(sums.back().sums)) {
-      throw RequestError(ErrorCode::kNotFinite, "the summed gradient of an id of table " +
-                                                    state.request.tables[t].name + " is not finite");
+void Server::apply(std::span<const UpdateRequest* const> requests) {
+  std::vector<TableSet::Update> updates;
+  for (const UpdateRequest* request : requests) {
+    for (const TableGradients& table : request->tables) {
+      updates.push_back({table.table, table.ids, table.gradients});
     }
   }
-  for (std::size_t t = 0; t < sums.size(); ++t) {
-    state.stores[t]->update(sums[t].ids, sums[t].gradients, {factors[t], state.step});
+  Configured& state = configured();
+  std::vector<StepOptions> options;
+  for (const double factor : factors_of(requests, state.request.tables)) {
+    options.push_back({factor, state.step});
   }
+  state.tables.update(updates, options);
   ++state.step;
 }
 

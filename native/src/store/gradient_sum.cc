@@ -11,22 +11,19 @@ constexpr std::uint32_t kNone = 0xFFFFFFFF;
 
 }  // namespace
 
-void GradientSummer::add(std::span<const std::uint64_t> ids, std::span<const float> gradients) {
-  sources_.push_back({ids, gradients});
-}
-
-GradientSum GradientSummer::finish() {
+GradientSum GradientSummer::sum(std::span<const GradientSource> sources) {
   std::size_t total = 0;
-  for (const Source& source : sources_) total += source.ids.size();
+  for (const GradientSource& source : sources) total += source.ids.size();
   index_.clear(total);
   gradients_.clear();
   sum_of_.clear();
   summed_.clear();
   sums_.clear();
-  for (const Source& source : sources_) {
+  for (const GradientSource& source : sources) {
     for (std::size_t i = 0; i < source.ids.size(); ++i) {
       if (i + kAhead < source.ids.size()) index_.prefetch(source.ids[i + kAhead]);
-      const float* gradient = source.gradients.data() + i * dim_;
+      const std::size_t place = source.places.empty() ? i : source.places[i];
+      const float* gradient = source.gradients.data() + place * dim_;
       const auto [position, is_new] = index_.insert(source.ids[i]);
       if (is_new) {
         gradients_.push_back(gradient);
@@ -36,7 +33,6 @@ GradientSum GradientSummer::finish() {
       }
     }
   }
-  sources_.clear();
   for (std::size_t s = 0; s < summed_.size(); ++s) gradients_[summed_[s]] = sums_.data() + s * dim_;
   return {index_.ids(), gradients_, sums_};
 }

@@ -42,15 +42,15 @@ class SlabStore final : public EmbeddingStore {
 
   bool counts_sightings() const override { return spec_.admission.kind == AdmissionKind::kSightings; }
 
-  std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids,
-                                             std::span<float> weights) override {
+  std::vector<std::uint32_t> lookup_training(std::span<const std::uint64_t> ids, std::span<float> weights,
+                                             std::span<const std::uint32_t> places) override {
     tick();
     const bool tracks = tracks_use();
     const RowCopier copier(weights.data(), weights.size_bytes(), dim(), weights_);
     std::vector<std::uint32_t> missing;
     std::uint64_t created = 0;
     pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, RowIndex::Entry* entry, std::byte* row) {
-      float* to = weights.data() + i * dim();
+      float* to = weights.data() + (places.empty() ? i : places[i]) * dim();
       if (entry != nullptr) [[likely]] {
         if (tracks && entry->last_used != now_) {
           entry->last_used = now_;
@@ -73,12 +73,12 @@ class SlabStore final : public EmbeddingStore {
     return missing;
   }
 
-  std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids,
-                                               std::span<float> weights) override {
+  std::vector<std::uint32_t> lookup_evaluation(std::span<const std::uint64_t> ids, std::span<float> weights,
+                                               std::span<const std::uint32_t> places) override {
     const RowCopier copier(weights.data(), weights.size_bytes(), dim(), weights_);
     std::vector<std::uint32_t> missing;
     pipeline_.visit<Fetch::kWeights>(ids, [&](std::size_t i, const RowIndex::Entry* entry, std::byte* row) {
-      float* to = weights.data() + i * dim();
+      float* to = weights.data() + (places.empty() ? i : places[i]) * dim();
       if (entry == nullptr) {
         missing.push_back(static_cast<std::uint32_t>(i));
         std::fill_n(to, dim(), 0.0f);

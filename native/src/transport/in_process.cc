@@ -76,7 +76,9 @@ class Client final : public ClientTransport {
 
 class Group final : public InProcessGroup, public std::enable_shared_from_this<Group> {
  public:
-  explicit Group(std::uint32_t servers) : requests_(servers), ended_(servers) {
+  Group(std::uint32_t servers, std::uint32_t threads)
+      : threads_of_server_(threads), requests_(servers), ended_(servers) {
+    for (std::uint32_t s = 0; s < servers; ++s) servers_.push_back(std::make_unique<Server>(s, threads));
     for (std::uint32_t s = 0; s < servers; ++s) threads_.emplace_back([this, s] { run(s); });
   }
   ~Group() override {
@@ -84,6 +86,7 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
     for (auto& box : requests_) box.close();
     for (std::thread& thread : threads_) thread.join();
   }
+  std::uint32_t threads_of_server() const { return threads_of_server_; }
   std::uint32_t servers() const { return static_cast<std::uint32_t>(requests_.size()); }
   std::unique_ptr<ClientTransport> connect() override {
     auto replies = std::make_shared<Replies>(requests_.size());
@@ -126,14 +129,15 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
   }
 
   void run(std::uint32_t index) {
-    Server server(index);
     Side side(*this, index);
-    serve(server, side, stop_);
+    serve(*servers_[index], side, stop_);
     const std::lock_guard lock(mutex_);
     ended_[index] = true;
     for (auto& [number, replies] : clients_) close_boxes((*replies)[index]);
   }
 
+  std::uint32_t threads_of_server_;
+  std::vector<std::unique_ptr<Server>> servers_;
   std::atomic<bool> stop_ = false;
   std::vector<Mailbox<Incoming>> requests_;
   std::mutex mutex_;  // guards the following three
@@ -153,22 +157,24 @@ void Client::send(std::uint32_t server, Channel channel, Bytes frame) {
 
 }  // namespace
 
-std::shared_ptr<InProcessGroup> InProcessGroup::create(std::uint32_t servers) {
-  return std::make_shared<Group>(servers);
+std::shared_ptr<InProcessGroup> InProcessGroup::create(std::uint32_t servers, std::uint32_t threads) {
+  return std::make_shared<Group>(servers, threads);
 }
 
-std::shared_ptr<InProcessGroup> InProcessGroup::open(const std::string& name, std::uint32_t servers) {
+std::shared_ptr<InProcessGroup> InProcessGroup::open(const std::string& name, std::uint32_t servers,
+                                                     std::uint32_t threads) {
   static std::mutex mutex;
   static std::map<std::string, std::weak_ptr<Group>> groups;
   const std::lock_guard lock(mutex);
   std::shared_ptr<Group> group = groups[name].lock();
   if (!group) {
-    group = std::make_shared<Group>(servers);
+    group = std::make_shared<Group>(servers, threads);
     groups[name] = group;
   }
-  if (group->servers() != servers) {
+  if (group->servers() != servers || group->threads_of_server() != threads) {
     throw std::invalid_argument("in-process group " + name + " has " + std::to_string(group->servers()) +
-                                " servers");
+                                " servers with " + std::to_string(group->threads_of_server()) +
+                                " threads each");
   }
   return group;
 }

@@ -1,0 +1,65 @@
+#include "command_line.h"
+
+#include <charconv>
+#include <optional>
+#include <string_view>
+#include <system_error>
+
+#include "persia/thread_team.h"
+
+namespace persia {
+namespace {
+
+template <typename Number>
+std::optional<Number> number(std::string_view text, Number least, Number most) {
+  Number value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  if (value < least || value > most) return std::nullopt;
+  return value;
+}
+
+CommandLine wrong(const std::string& what) {
+  CommandLine line;
+  line.action = CommandLine::Action::kWrong;
+  line.wrong = what;
+  return line;
+}
+
+}  // namespace
+
+const char* const kHelp =
+    "usage: persia-embedding-server [--threads N]\n"
+    "       persia-embedding-server --help | --version\n"
+    "\n"
+    "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
+    "job, before the trainers; its rank is its server index. It is configured by the trainers.\n"
+    "\n"
+    "  --threads N    that work on the rows, 1 to 256; each owns a part of every table (default 1)\n"
+    "\n"
+    "exit codes:\n"
+    "    0  a trainer asked it to end\n"
+    "    1  fatal error: one line on stderr says which, and the job is aborted\n"
+    "    2  wrong command line\n"
+    "  143  SIGTERM, or the process that started it is gone; the request under way was finished\n";
+
+CommandLine parse_command_line(std::span<char* const> arguments) {
+  CommandLine line;
+  if (arguments.size() == 1) {
+    const std::string_view only = arguments[0];
+    if (only == "--help") line.action = CommandLine::Action::kHelp;
+    if (only == "--version") line.action = CommandLine::Action::kVersion;
+    if (line.action != CommandLine::Action::kServe) return line;
+  }
+  for (std::size_t i = 0; i < arguments.size(); i += 2) {
+    const std::string name = arguments[i];
+    if (name != "--threads") return wrong("unknown argument " + name);
+    if (i + 1 == arguments.size()) return wrong(name + " needs a number");
+    const auto threads = number<std::uint32_t>(arguments[i + 1], 1, kMaxThreads);
+    if (!threads) return wrong("--threads must be from 1 to 256, not " + std::string(arguments[i + 1]));
+    line.threads = *threads;
+  }
+  return line;
+}
+
+}  // namespace persia

@@ -1,0 +1,21 @@
+// The options of persia-embedding-server.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+namespace persia {
+
+struct CommandLine {
+  enum class Action { kServe, kHelp, kVersion, kWrong };
+  Action action = Action::kServe;
+  std::string wrong;  // what is wrong
+  std::uint32_t threads = 1;
+};
+
+CommandLine parse_command_line(std::span<char* const> arguments);
+
+extern const char* const kHelp;
+
+}  // namespace persia

@@ -1,0 +1,148 @@
+#include "persia/sharded_store.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+namespace persia {
+namespace {
+
+TableSpec share_of(const TableSpec& table, std::uint32_t shards) {
+  TableSpec share = table;
+  share.expected_rows = table.expected_rows / shards;
+  share.capacity_bytes = table.capacity_bytes / shards;
+  const bool too_small = share.capacity_bytes == 0 || capacity_rows(share) < 1;
+  if (table.capacity_bytes > 0 && too_small) {
+    throw std::invalid_argument("table " + table.name + ": capacity_bytes over " + std::to_string(shards) +
+                                " threads is less than one row takes");
+  }
+  return share;
+}
+
+}  // namespace
+
+void Partition::assign(std::span<const std::uint64_t> ids, std::uint32_t shards) {
+  parts_.resize(shards);
+  for (Part& part : parts_) {
+    part.ids.clear();
+    part.places.clear();
+  }
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    Part& part = parts_[shard_of(ids[i], shards)];
+    part.ids.push_back(ids[i]);
+    part.places.push_back(static_cast<std::uint32_t>(i));
+  }
+}
+
+std::vector<std::uint32_t> missing_of(const Partition& partition,
+                                      std::span<const std::vector<std::uint32_t>> missing) {
+  std::vector<std::uint32_t> places;
+  for (std::uint32_t s = 0; s < missing.size(); ++s) {
+    for (const std::uint32_t position : missing[s]) places.push_back(partition[s].places[position]);
+  }
+  std::sort(places.begin(), places.end());
+  return places;
+}
+
+ShardedStore::ShardedStore(const TableSpec& spec, std::uint64_t seed, std::uint32_t servers, ThreadTeam& team)
+    : team_(&team), shards_(team.size()) {
+  const TableSpec share = share_of(spec, shards());
+  team.run([&](std::uint32_t s) { shards_[s] = make_store(share, seed, servers); });
+}
+
+std::vector<std::uint32_t> ShardedStore::lookup_training(std::span<const std::uint64_t> ids,
+                                                         std::span<float> weights,
+                                                         std::span<const std::uint32_t> places) {
+  return lookup(ids, weights, places, true);
+}
+
+std::vector<std::uint32_t> ShardedStore::lookup_evaluation(std::span<const std::uint64_t> ids,
+                                                           std::span<float> weights,
+                                                           std::span<const std::uint32_t> places) {
+  return lookup(ids, weights, places, false);
+}
+
+std::vector<std::uint32_t> ShardedStore::lookup(std::span<const std::uint64_t> ids, std::span<float> weights,
+                                                std::span<const std::uint32_t> places, bool training) {
+  partition_.assign(ids, shards());
+  std::vector<std::vector<std::uint32_t>> missing(shards());
+  team_->run([&](std::uint32_t s) {
+    const Partition::Part& part = partition_[s];
+    std::vector<std::uint32_t> to;
+    for (const std::uint32_t i : part.places) to.push_back(places.empty() ? i : places[i]);
+    missing[s] = training ? shards_[s]->lookup_training(part.ids, weights, to)
+                          : shards_[s]->lookup_evaluation(part.ids, weights, to);
+  });
+  return missing_of(partition_, missing);
+}
+
+void ShardedStore::update(std::span<const std::uint64_t> ids, std::span<const float* const> gradients,
+                          const StepOptions& options) {
+  partition_.assign(ids, shards());
+  team_->run([&](std::uint32_t s) {
+    std::vector<const float*> mine;
+    for (const std::uint32_t i : partition_[s].places) mine.push_back(gradients[i]);
+    shards_[s]->update(partition_[s].ids, mine, options);
+  });
+}
+
+void ShardedStore::advance_day(std::uint32_t day) {
+  team_->run([&](std::uint32_t s) { shards_[s]->advance_day(day); });
+}
+
+bool ShardedStore::insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
+                          std::uint32_t last_used) {
+  return shards_[shard_of(id, shards())]->insert(id, weights, state, last_used);
+}
+
+void ShardedStore::for_each(const Visitor& visit) const {
+  for (const auto& shard : shards_) shard->for_each(visit);
+}
+
+TableHistory ShardedStore::history() const {
+  // All shards count the same lookups and days.
+  TableHistory whole{shards_[0]->history().clock, {}};
+  std::vector<std::pair<std::uint64_t, std::uint8_t>> seen;
+  for (const auto& shard : shards_) {
+    const Sightings part = shard->history().sightings;
+    for (std::size_t i = 0; i < part.ids.size(); ++i) seen.emplace_back(part.ids[i], part.counts[i]);
+  }
+  std::sort(seen.begin(), seen.end());
+  for (const auto& [id, count] : seen) {
+    whole.sightings.ids.push_back(id);
+    whole.sightings.counts.push_back(count);
+  }
+  return whole;
+}
+
+void ShardedStore::restore(TableHistory history) {
+  std::vector<TableHistory> parts(shards(), TableHistory{history.clock, {}});
+  for (std::size_t i = 0; i < history.sightings.ids.size(); ++i) {
+    Sightings& part = parts[shard_of(history.sightings.ids[i], shards())].sightings;
+    part.ids.push_back(history.sightings.ids[i]);
+    part.counts.push_back(history.sightings.counts[i]);
+  }
+  for (std::uint32_t s = 0; s < shards(); ++s) shards_[s]->restore(std::move(parts[s]));
+}
+
+StoreStatistics ShardedStore::statistics() const {
+  StoreStatistics sum;
+  for (const auto& shard : shards_) {
+    const StoreStatistics each = shard->statistics();
+    sum.rows += each.rows;
+    sum.bytes += each.bytes;
+    sum.lookups += each.lookups;
+    sum.hits += each.hits;
+    sum.misses += each.misses;
+    sum.created += each.created;
+    sum.not_admitted += each.not_admitted;
+    sum.evicted += each.evicted;
+    sum.expired += each.expired;
+    sum.updates += each.updates;
+    sum.updates_missing += each.updates_missing;
+  }
+  return sum;
+}
+
+}  // namespace persia

@@ -1,0 +1,22 @@
+"""The command that starts a job."""
+
+from pathlib import Path
+
+from persia_core.embedding.server import server_program
+from persia_core.launch.job import Job
+from persia_core.launch.mpi import mpi_command
+from tests.support.small_config import small_config
+
+
+def test_servers_are_told_how_many_threads_to_use() -> None:
+    config = small_config(cluster={"servers": 2, "server_threads": 3, "trainers": 4})
+    nowhere = Path("/nowhere")
+    job = Job(
+        id="job", config=config.model_dump(), ds="2026-01-01", run_dir=nowhere, partition_dir=nowhere,
+        parent_dir=None, parent=None, hashed_digest="",
+    )  # fmt: skip
+    command = mpi_command(job)
+    servers = command[1 : command.index(":")]
+    assert servers[:3] == ["-n", "2", str(server_program())]
+    assert servers[servers.index("--threads") + 1] == "3"
+    assert command[command.index(":") + 1 :][:2] == ["-n", "4"]
