@@ -22,7 +22,13 @@ nb::list handle(Server& server, const nb::bytes& frame) {
 
 void bind_testing(nb::module_& module) {
   nb::class_<Server>(module, "InProcessServer", "An embedding server for tests: frames in, frames out.")
-      .def(nb::init<std::uint32_t, std::uint32_t>(), nb::arg("index"), nb::arg("threads") = 1)
+      .def(
+          "__init__",
+          [](Server* at, std::uint32_t index, std::uint32_t threads, std::uint64_t max_frame_bytes) {
+            new (at) Server(index, {threads, max_frame_bytes});
+          },
+          nb::arg("index"), nb::arg("threads") = 1,
+          nb::arg("max_frame_bytes") = ServerOptions{}.max_frame_bytes)
       .def("handle", &handle, nb::arg("frame"), "The replies that the frame brings about, as frames.");
 }
 

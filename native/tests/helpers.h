@@ -50,7 +50,7 @@ class Bench {
  public:
   explicit Bench(std::vector<TableSpec> tables, std::uint32_t trainers = 1, std::uint32_t staleness = 2,
                  bool sync = false, std::uint32_t threads = 1)
-      : server(0, threads) {
+      : server(0, {.threads = threads}) {
     ConfigureRequest request{0, 1, trainers, staleness, sync, 11, std::move(tables)};
     send(MessageType::kConfigure, request.encode());
   }

@@ -118,6 +118,93 @@ TEST(two_threads_and_two_trainers_at_once) {
   }
 }
 
+TEST(a_client_that_collects_no_reply_stops_only_itself) {
+  const auto group = InProcessGroup::create(1, 2);
+  Worker other(options(0, 2, 1, false), group->connect());
+  other.configure();
+  std::vector<std::uint64_t> ids;
+  for (std::uint64_t value = 0; value < 5000; ++value) ids.push_back(id(1, value));
+  const Bytes payload = LookupRequest{0, false, {{0, ids}}}.encode();
+  const std::uint64_t reply_bytes = 48 + 8 + 24 + ids.size() * (4 * 4 + 4);  // docs/formats/wire.md
+  std::uint64_t sequence = 0;
+  const auto next = [&] { return make_frame({MessageType::kLookup, 1, 0, ++sequence}, payload); };
+  {
+    const auto lazy = group->connect();
+    lazy->send(0, Channel::kLookup, next());
+    for (int i = 0; i < 100; ++i) CHECK_THROWS(TransportError, lazy->send(0, Channel::kLookup, next()));
+    while (total(other, "requests.LOOKUP") == 0) std::this_thread::yield();
+    const Batch ids_of_other = batch(1);
+    for (std::uint64_t step = 0; step < 50; ++step) {
+      other.discard(*other.lookup(step, ids_of_other.features(), true));
+    }
+    CHECK(total(other, "requests.LOOKUP") == 51);
+    CHECK(total(other, "buffered.bytes") == reply_bytes);
+    CHECK(total(other, "buffered.most_bytes") < reply_bytes + 10000);
+    const auto soon = Clock::now() + std::chrono::seconds(30);
+    CHECK(lazy->receive(0, Channel::kLookup, soon)->size() == reply_bytes);
+    lazy->send(0, Channel::kLookup, next());
+    while (total(other, "requests.LOOKUP") == 51) std::this_thread::yield();
+  }
+  // What the client has left behind goes with it.
+  CHECK(total(other, "buffered.bytes") == 0);
+}
+
+namespace {
+
+// Loses the requests of one type to server 1. For them the time is up at once: a test need not wait.
+class Losing final : public ClientTransport {
+ public:
+  Losing(std::unique_ptr<ClientTransport> inner, MessageType lost) : inner_(std::move(inner)), lost_(lost) {}
+  std::uint32_t servers() const override { return inner_->servers(); }
+  void send(std::uint32_t server, Channel channel, Bytes frame) override {
+    lost_now_ = server == 1 && parse_frame(frame).header.type == lost_;
+    if (!lost_now_) inner_->send(server, channel, std::move(frame));
+  }
+  std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) override {
+    if (server == 1 && lost_now_) return std::nullopt;
+    return inner_->receive(server, channel, deadline);
+  }
+
+ private:
+  std::unique_ptr<ClientTransport> inner_;
+  MessageType lost_;
+  bool lost_now_ = false;
+};
+
+}  // namespace
+
+TEST(every_request_that_gets_no_answer_names_server_and_operation) {
+  const Batch ids = batch(1);
+  const std::vector<float> gradient(8 * 4, 1.0f);
+  const std::vector<const float*> gradients{gradient.data(), gradient.data()};
+  testing::TemporaryDirectory directory;
+  using Call = std::function<void(Worker&)>;
+  const std::vector<std::pair<MessageType, Call>> calls{
+      {MessageType::kConfigure, [](Worker& w) { w.configure(); }},
+      {MessageType::kLookup, [&](Worker& w) { w.lookup(1, ids.features(), true); }},
+      {MessageType::kUpdate, [&](Worker& w) { w.update(*w.lookup(1, ids.features(), true), gradients, 1); }},
+      {MessageType::kDiscard, [&](Worker& w) { w.discard(*w.lookup(1, ids.features(), true)); }},
+      {MessageType::kSave, [&](Worker& w) { w.save(directory.path()); }},
+      {MessageType::kLoad, [&](Worker& w) { w.load({}); }},
+      {MessageType::kStats, [](Worker& w) { w.stats(); }},
+      {MessageType::kShutdown, [](Worker& w) { w.shutdown(); }},
+  };
+  for (const auto& [type, call] : calls) {
+    const auto group = InProcessGroup::create(2);
+    Worker worker(options(0, 1, 1, false), std::make_unique<Losing>(group->connect(), type));
+    std::string error;
+    try {
+      if (type != MessageType::kConfigure) worker.configure();
+      call(worker);
+    } catch (const TransportError& caught) {
+      error = caught.what();
+    }
+    const bool bulk = type == MessageType::kSave || type == MessageType::kLoad;
+    CHECK(error == "server rank 1: " + std::string(name_of(type)) + ": no answer within " +
+                       (bulk ? "900" : "30") + " s");
+  }
+}
+
 TEST(a_worker_refuses_what_it_must_not_send) {
   Worker worker(options(0, 1, 1, false), InProcessGroup::create(2)->connect());
   CHECK_THROWS(ServerError, worker.lookup(0, batch(1).features(), true));  // not configured yet

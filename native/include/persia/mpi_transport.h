@@ -14,7 +14,16 @@ bool ensure_mpi();
 std::uint32_t mpi_rank();
 
 std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers);
-std::unique_ptr<ServerTransport> make_mpi_server();
+
+inline constexpr std::uint64_t kDefaultMaxBufferedBytes = std::uint64_t{8} << 30;
+
+// Buffers at most `max_buffered_bytes`: each other rank has an equal share of them for each channel, the
+// most that a frame, request or reply, may have. Throws TransportError if that is less than 1 MiB.
+class MpiServerTransport : public ServerTransport {
+ public:
+  virtual std::uint64_t max_frame_bytes() const = 0;
+};
+std::unique_ptr<MpiServerTransport> make_mpi_server(std::uint64_t max_buffered_bytes);
 
 // Ends all ranks of the job. Does not return.
 [[noreturn]] void abort_job(int code);

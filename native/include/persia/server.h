@@ -30,10 +30,23 @@ struct Outgoing {
   Bytes frame;
 };
 
+// What the carrier keeps of requests that are still coming in and of replies that are still going out.
+struct Buffered {
+  std::uint64_t bytes = 0;        // now
+  std::uint64_t most_bytes = 0;   // at any time
+  std::uint64_t limit_bytes = 0;  // 0: frames are limited in number only
+};
+
+struct ServerOptions {
+  std::uint32_t threads = 1;
+  std::uint64_t max_frame_bytes = kHeaderBytes + kMaxPayload;  // of a reply
+};
+
 class Server {
  public:
   // Throws as ThreadTeam.
-  explicit Server(std::uint32_t index, std::uint32_t threads = 1) : index_(index), team_(threads) {}
+  explicit Server(std::uint32_t index, ServerOptions options = {})
+      : index_(index), options_(options), team_(options.threads) {}
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   // The replies that this frame brings about: none while an update of mode sync waits for the other
@@ -42,6 +55,8 @@ class Server {
   // The reply to something that the carrier could not make a frame of; counted as that error.
   Outgoing refuse(Peer peer, const RequestError& error);
   bool stopped() const { return stopped_; }
+  // What STATS is to say of the carrier.
+  void set_buffered(const Buffered& buffered) { buffered_ = buffered; }
 
  private:
   struct Configured {
@@ -75,7 +90,11 @@ class Server {
   Configured& configured();
   const Configured& configured() const;
 
+  void check_reply_size(std::uint64_t bytes) const;
+
   std::uint32_t index_;
+  ServerOptions options_;
+  Buffered buffered_;
   ThreadTeam team_;
   std::optional<Configured> configured_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> last_sequence_;  // by (trainer, channel)

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 
+#include "persia/error.h"
 #include "persia/frame.h"
 #include "persia/server.h"
 
@@ -20,7 +21,8 @@ class ClientTransport {
  public:
   virtual ~ClientTransport() = default;
   virtual std::uint32_t servers() const = 0;
-  // Starts sending; does not wait.
+  // Starts sending; does not wait. Throws TransportError if a request of this server and channel is under
+  // way whose reply has not been received.
   virtual void send(std::uint32_t server, Channel channel, Bytes frame) = 0;
   // The reply, or nothing if the deadline passes first. Throws TransportError if the server has ended.
   virtual std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) = 0;
@@ -29,9 +31,12 @@ class ClientTransport {
 struct Incoming {
   Peer peer;
   Bytes frame;
+  std::optional<RequestError> refused;  // by the carrier: then there is no frame, only this to answer
 };
 
-// The side of a server, used by its one thread.
+// The side of a server, used by its one thread. Of a peer, no further request of a channel is taken while
+// the reply to the last one is not sent: it waits where its sender has to keep it. So a client that does not
+// collect its replies stops its own requests and nobody else's.
 class ServerTransport {
  public:
   virtual ~ServerTransport() = default;
@@ -40,6 +45,7 @@ class ServerTransport {
   virtual void send(Outgoing reply) = 0;
   // Waits until the replies are sent, or the deadline.
   virtual void flush(Deadline deadline) = 0;
+  virtual Buffered buffered() const = 0;
 };
 
 // Serves until SHUTDOWN, or until `stop` is set (the request under way is finished first).

@@ -29,13 +29,15 @@ CommandLine wrong(const std::string& what) {
 }  // namespace
 
 const char* const kHelp =
-    "usage: persia-embedding-server [--threads N]\n"
+    "usage: persia-embedding-server [--threads N] [--max-buffered-bytes N]\n"
     "       persia-embedding-server --help | --version\n"
     "\n"
     "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
     "job, before the trainers; its rank is its server index. It is configured by the trainers.\n"
     "\n"
     "  --threads N    that work on the rows, 1 to 256; each owns a part of every table (default 1)\n"
+    "  --max-buffered-bytes N\n"
+    "                 of requests that are coming in and replies that are going out (default 8 GiB)\n"
     "\n"
     "exit codes:\n"
     "    0  a trainer asked it to end\n"
@@ -53,11 +55,18 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
   }
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
     const std::string name = arguments[i];
-    if (name != "--threads") return wrong("unknown argument " + name);
+    if (name != "--threads" && name != "--max-buffered-bytes") return wrong("unknown argument " + name);
     if (i + 1 == arguments.size()) return wrong(name + " needs a number");
-    const auto threads = number<std::uint32_t>(arguments[i + 1], 1, kMaxThreads);
-    if (!threads) return wrong("--threads must be from 1 to 256, not " + std::string(arguments[i + 1]));
-    line.threads = *threads;
+    const std::string text = arguments[i + 1];
+    if (name == "--threads") {
+      const auto threads = number<std::uint32_t>(text, 1, kMaxThreads);
+      if (!threads) return wrong("--threads must be from 1 to 256, not " + text);
+      line.threads = *threads;
+    } else {
+      const auto bytes = number<std::uint64_t>(text, 1, ~std::uint64_t{0});
+      if (!bytes) return wrong("--max-buffered-bytes must be a number above 0, not " + text);
+      line.max_buffered_bytes = *bytes;
+    }
   }
   return line;
 }

@@ -5,6 +5,8 @@
 #include <span>
 #include <string>
 
+#include "persia/mpi_transport.h"
+
 namespace persia {
 
 struct CommandLine {
@@ -12,6 +14,7 @@ struct CommandLine {
   Action action = Action::kServe;
   std::string wrong;  // what is wrong
   std::uint32_t threads = 1;
+  std::uint64_t max_buffered_bytes = kDefaultMaxBufferedBytes;
 };
 
 CommandLine parse_command_line(std::span<char* const> arguments);

@@ -46,8 +46,9 @@ int run(const persia::CommandLine& line) {
   try {
     persia::ensure_mpi();
     rank = persia::mpi_rank();
-    persia::Server server(rank, line.threads);
-    serve(server, *persia::make_mpi_server(), terminated);
+    const auto transport = persia::make_mpi_server(line.max_buffered_bytes);
+    persia::Server server(rank, {line.threads, transport->max_frame_bytes()});
+    serve(server, *transport, terminated);
     if (server.stopped()) {
       persia::finalize_mpi();
       return 0;

@@ -27,13 +27,19 @@ std::vector<Outgoing> Server::handle(Peer peer, std::span<const std::byte> bytes
   try {
     const Frame frame = parse_frame(bytes);
     header = frame.header;
+    if (header.channel != static_cast<std::uint32_t>(peer.channel)) {
+      throw RequestError(ErrorCode::kMalformed, "a frame of channel " + std::to_string(header.channel) +
+                                                    " came on channel " + std::to_string(peer.channel));
+    }
     admit(header);
     ++requests_[header.type];
     if (header.type == MessageType::kUpdate || header.type == MessageType::kDiscard) {
       return change(peer, header, frame.payload);
     }
     std::vector<Outgoing> replies;
-    replies.push_back({peer, make_ok(header, answer(header, frame.payload))});
+    const Bytes payload = answer(header, frame.payload);
+    check_reply_size(kHeaderBytes + payload.size());
+    replies.push_back({peer, make_ok(header, payload)});
     return replies;
   } catch (const RequestError& error) {
     return {fail(peer, header, error.code(), error.what())};
@@ -42,6 +48,13 @@ std::vector<Outgoing> Server::handle(Peer peer, std::span<const std::byte> bytes
   } catch (const std::exception& error) {
     return {fail(peer, header, ErrorCode::kInternal, error.what())};
   }
+}
+
+void Server::check_reply_size(std::uint64_t bytes) const {
+  if (bytes <= options_.max_frame_bytes) return;
+  throw RequestError(ErrorCode::kTooLarge, "the reply would have " + std::to_string(bytes) +
+                                               " bytes; at most " + std::to_string(options_.max_frame_bytes) +
+                                               " are sent at once");
 }
 
 Outgoing Server::refuse(Peer peer, const RequestError& error) {
@@ -115,13 +128,12 @@ Bytes Server::configure(std::span<const std::byte> payload) {
 Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> payload) {
   Configured& state = configured();
   const LookupRequest request = LookupRequest::decode(payload);
-  std::uint64_t reply_bytes = 0;
+  std::uint64_t reply_bytes = kHeaderBytes + 8;
   for (const TableIds& table : request.tables) {
     check_ids(table.table, table.ids);
     reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.tables.dim(table.table)} + 4);
   }
-  if (reply_bytes > kMaxPayload)
-    throw RequestError(ErrorCode::kTooLarge, "the reply would have more than 4 GiB");
+  check_reply_size(reply_bytes);  // before anything changes
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
   LookupReply reply;
   std::vector<TableSet::Lookup> lookups;
@@ -187,6 +199,9 @@ StatsReply Server::stats() const {
   count("threads", team_.size());
   for (const auto& [type, value] : requests_) count("requests." + std::string(name_of(type)), value);
   for (const auto& [code, value] : errors_) count("errors." + std::string(name_of(code)), value);
+  count("buffered.bytes", buffered_.bytes);
+  count("buffered.most_bytes", buffered_.most_bytes);
+  if (buffered_.limit_bytes > 0) count("buffered.limit_bytes", buffered_.limit_bytes);
   if (!configured_) return reply;
   for (std::size_t t = 0; t < configured_->request.tables.size(); ++t) {
     const std::string prefix = "tables." + configured_->request.tables[t].name + ".";

@@ -26,17 +26,20 @@ class MpiClient final : public ClientTransport {
   std::uint32_t servers() const override { return static_cast<std::uint32_t>(lines_.size()); }
 
   void send(std::uint32_t server, Channel channel, Bytes frame) override {
-    line(server, channel)
-        .emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
+    Line& to = line(server, channel);
+    if (to.under_way)
+      throw TransportError("a request of this channel is under way: its reply must be received first");
+    to.under_way = true;
+    to.sending.emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
   }
 
   std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) override {
-    std::list<mpi::Sending>& sending = line(server, channel);
-    mpi::Assembly assembly;
+    Line& from = line(server, channel);
+    mpi::Assembly assembly(kHeaderBytes + kMaxPayload);
     std::optional<mpi::Receiving> receiving;
     mpi::Backoff backoff;
     while (Clock::now() < deadline) {
-      sending.remove_if([](mpi::Sending& each) { return each.done(); });
+      from.sending.remove_if([](mpi::Sending& each) { return each.done(); });
       if (!receiving) {
         int found = 0;
         MPI_Message message = MPI_MESSAGE_NULL;
@@ -48,7 +51,10 @@ class MpiClient final : public ClientTransport {
       }
       if (receiving && receiving->done()) {
         backoff.reset();
-        if (assembly.add(receiving->take())) return assembly.take();
+        if (assembly.add(receiving->take())) {
+          from.under_way = false;
+          return assembly.take();
+        }
         receiving.reset();
       } else {
         backoff.pause();
@@ -58,13 +64,18 @@ class MpiClient final : public ClientTransport {
   }
 
  private:
+  struct Line {
+    bool under_way = false;  // from send() to the receive() that gets the reply
+    std::list<mpi::Sending> sending;
+  };
+
   static int tag(int base, Channel channel) { return base + static_cast<int>(channel); }
-  std::list<mpi::Sending>& line(std::uint32_t server, Channel channel) {
+  Line& line(std::uint32_t server, Channel channel) {
     return lines_[server][static_cast<std::size_t>(channel)];
   }
 
   // By server and channel; each is used by one thread at a time.
-  std::vector<std::array<std::list<mpi::Sending>, kChannels>> lines_;
+  std::vector<std::array<Line, kChannels>> lines_;
 };
 
 }  // namespace

@@ -38,11 +38,18 @@ bool Sending::done() {
   return done != 0;
 }
 
-Receiving::Receiving(MPI_Message message, const MPI_Status& status)
-    : source_(status.MPI_SOURCE), tag_(status.MPI_TAG) {
+bool is_chunk(const MPI_Status& status) {
   int count = 0;
   check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
-  if (count < 0) throw TransportError("a message is larger than MPI can count");
+  // MPI gives a negative count for what it cannot count.
+  return count >= 0 && static_cast<std::size_t>(count) <= kChunkBytes;
+}
+
+Receiving::Receiving(MPI_Message message, const MPI_Status& status)
+    : source_(status.MPI_SOURCE), tag_(status.MPI_TAG) {
+  if (!is_chunk(status)) throw TransportError("a message has more than the 64 MiB of a chunk");
+  int count = 0;
+  check(MPI_Get_count(&status, MPI_BYTE, &count), "MPI_Get_count");
   chunk_ = std::make_unique<Bytes>(static_cast<std::size_t>(count));
   check(MPI_Imrecv(chunk_->data(), count, MPI_BYTE, &message, &request_), "MPI_Imrecv");
 }
@@ -59,17 +66,23 @@ bool Receiving::done() {
 
 bool Assembly::add(Bytes chunk) {
   const bool last = chunk.size() < kChunkBytes;
-  if (frame_.empty()) {
-    frame_ = std::move(chunk);
-  } else {
+  const bool first = received_ == 0;
+  received_ += chunk.size();
+  if (first) {
+    try {
+      claimed_ = claimed_size(chunk);
+    } catch (const RequestError&) {
+      frame_ = std::move(chunk);
+      return true;
+    }
+    if (!too_large()) frame_ = std::move(chunk);
+  } else if (!too_large()) {
+    const std::uint64_t size = frame_.size() + chunk.size();
+    // Grows by doubling, but never beyond what the frame needs.
+    if (size > frame_.capacity()) frame_.reserve(std::max(size, std::min(2 * size, claimed_)));
     frame_.insert(frame_.end(), chunk.begin(), chunk.end());
   }
-  if (last) return true;
-  try {
-    return frame_.size() >= claimed_size(frame_);
-  } catch (const RequestError&) {
-    return true;
-  }
+  return last || received_ >= claimed_;
 }
 
 }  // namespace mpi

@@ -52,6 +52,10 @@ class Sending {
   std::vector<MPI_Request> requests_;
 };
 
+// Whether the message that a probe has found may be received: Open MPI writes beyond the end of a buffer that
+// is too small for a message, so a message is received whole or not at all.
+bool is_chunk(const MPI_Status& status);
+
 // A message on its way in, matched already. MPI writes its bytes until done() is true.
 class Receiving {
  public:
@@ -74,11 +78,18 @@ class Receiving {
 // Puts chunks together. Bytes that are no frame count as complete: parsing them says what is wrong.
 class Assembly {
  public:
+  // Of a frame that claims more than `limit` bytes, nothing is kept.
+  explicit Assembly(std::uint64_t limit) : limit_(limit) {}
   // True if the frame is complete with this chunk.
   bool add(Bytes chunk);
   Bytes take() { return std::move(frame_); }
+  bool too_large() const { return claimed_ > limit_; }
+  std::uint64_t bytes() const { return frame_.size(); }
 
  private:
+  std::uint64_t limit_;
+  std::uint64_t claimed_ = 0;
+  std::uint64_t received_ = 0;
   Bytes frame_;
 };
 

@@ -1,7 +1,9 @@
 #include "persia/worker.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <filesystem>
 #include <stdexcept>
 
@@ -13,6 +15,13 @@ namespace {
 // Saving, loading and a new day go through whole tables: they may take this many times the timeout of other
 // requests.
 constexpr double kBulkTimeouts = 30;
+
+// "2", "0.25", "1e+06"
+std::string seconds(std::chrono::duration<double> time) {
+  std::array<char, 32> text{};
+  std::snprintf(text.data(), text.size(), "%g", time.count());
+  return text.data();
+}
 
 std::vector<TableGradients> gradients_for(const BatchPlan& plan, std::span<const TableSpec> tables,
                                           const std::vector<std::vector<float>>& sums,
@@ -289,7 +298,7 @@ std::vector<Worker::Reply> Worker::exchange(Channel channel, MessageType type,
       if (!payloads[server]) continue;
       Reply& reply = replies[server];
       std::optional<Bytes> frame = transport_->receive(server, channel, deadline);
-      if (!frame) throw TransportError("no answer within " + std::to_string(timeout.count()) + " s");
+      if (!frame) throw TransportError("no answer within " + seconds(timeout) + " s");
       reply.frame = std::move(*frame);
       const Frame parsed = parse_frame(reply.frame);
       const bool is_error = parsed.header.type == MessageType::kError;
