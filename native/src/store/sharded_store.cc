@@ -141,6 +141,7 @@ StoreStatistics ShardedStore::statistics() const {
     sum.expired += each.expired;
     sum.updates += each.updates;
     sum.updates_missing += each.updates_missing;
+    sum.saturated += each.saturated;
   }
   return sum;
 }
