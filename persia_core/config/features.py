@@ -226,9 +226,9 @@ class EmbeddingTable(Section):
 
     @property
     def row_bytes(self) -> int:
-        """What a row takes of the capacity; 16-bit weights are filled up to 4 bytes."""
+        """Weights and optimizer state of a row; 16-bit weights are filled up to 4 bytes."""
         weights = 4 * self.dim if self.weight_type == "float32" else (2 * self.dim + 3) // 4 * 4
-        return weights + 4 * self.state_dim + ROW_OVERHEAD_BYTES
+        return weights + 4 * self.state_dim
 
     @model_validator(mode="after")
     def _uniform_fits(self) -> "EmbeddingTable":
@@ -249,6 +249,7 @@ class EmbeddingTable(Section):
 
     @model_validator(mode="after")
     def _holds_a_row(self) -> "EmbeddingTable":
-        if self.capacity_bytes is not None and self.capacity_bytes < self.row_bytes:
-            raise ValueError(f"capacity_bytes must be at least the {self.row_bytes} bytes that one row takes")
+        row = self.row_bytes + ROW_OVERHEAD_BYTES
+        if self.capacity_bytes is not None and self.capacity_bytes < row:
+            raise ValueError(f"capacity_bytes must be at least the {row} bytes that one row takes")
         return self

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import Section
-from persia_core.config.features import DenseFeature, EmbeddingTable, Feature, IdFeature, Name
+from persia_core.config.features import (
+    ROW_OVERHEAD_BYTES,
+    DenseFeature,
+    EmbeddingTable,
+    Feature,
+    IdFeature,
+    Name,
+)
 from persia_core.handoff.layout import check_name
 
 RESERVED_COLUMNS = ("label", "time", "prediction")
@@ -76,6 +83,15 @@ class Cluster(Section):
     trainers: Annotated[int, Field(ge=1, le=1024)] = 1
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
+    # Requests and replies that a server keeps on their way; each rank has an equal share for each channel.
+    max_buffered_bytes: Annotated[int, Field(lt=2**63)] = 8 << 30
+
+    @model_validator(mode="after")
+    def _every_rank_has_a_share(self) -> "Cluster":
+        least = 3 * (1 << 20) * (self.servers + self.trainers - 1)
+        if self.max_buffered_bytes < least:
+            raise ValueError(f"max_buffered_bytes must be at least {least} for so many ranks")
+        return self
 
 
 class Storage(Section):
@@ -164,9 +180,10 @@ class ModelConfig(Section):
     def _every_thread_holds_a_row(self) -> "ModelConfig":
         threads = self.cluster.server_threads
         for table in self.tables:
-            if table.capacity_bytes is not None and table.capacity_bytes // threads < table.row_bytes:
+            row = table.row_bytes + ROW_OVERHEAD_BYTES
+            if table.capacity_bytes is not None and table.capacity_bytes // threads < row:
                 raise ValueError(
-                    f"table {table.name}: capacity_bytes must be at least {threads * table.row_bytes}, "
+                    f"table {table.name}: capacity_bytes must be at least {threads * row}, "
                     f"a row for each of the {threads} server_threads"
                 )
         return self

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from persia_core.config.features import ROW_OVERHEAD_BYTES
 from persia_core.config.model import ModelConfig
 
 
@@ -35,7 +36,7 @@ def plan_of(config: ModelConfig) -> Plan:
     servers = config.cluster.servers
     tables = []
     for table in config.tables:
-        row = table.row_bytes
+        row = table.row_bytes + ROW_OVERHEAD_BYTES
         rows = -(-table.expected_rows // servers)
         if table.capacity_bytes is not None:
             rows = min(rows, table.capacity_bytes // row)

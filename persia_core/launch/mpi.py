@@ -46,6 +46,7 @@ def mpi_command(job: Job) -> list[str]:
         _program("mpiexec"),
         *("-n", str(config.cluster.servers), str(server_program())),
         *("--threads", str(config.cluster.server_threads)),
+        *("--max-buffered-bytes", str(config.cluster.max_buffered_bytes)),
         ":",
         *("-n", str(config.cluster.trainers), sys.executable, "-m", "persia_core.training.main"),
         str(job.run_dir / JOB_FILE),

@@ -110,6 +110,58 @@ def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
     assert "server rank 0: CONFIGURE: no answer within 1" in job.stdout
 
 
+STOPPED_SERVER = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from mpi4py import MPI
+from persia_core import _native
+from reference import id_of, make_table
+
+table = make_table("t", 1, 4)
+worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
+    trainers=1, staleness=2, sync=False, seed=1, timeout_s=2.0)
+worker.configure()
+ids, offsets = [np.array([id_of(table, 5)], np.uint64)], [np.array([0, 1], np.int64)]
+held = worker.lookup(0, ids, offsets, training=True)
+print("ready", flush=True)
+stopped, deadline = Path(sys.argv[1]), time.monotonic() + 60
+while not stopped.exists():
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+for call in (
+    lambda: worker.lookup(1, ids, offsets, training=True),
+    lambda: worker.update(held, [np.ones((1, 4), np.float32)], 1.0),
+    lambda: worker.stats(),
+    lambda: worker.lookup(2, ids, offsets, training=True),
+):
+    try:
+        call()
+    except _native.TransportError as error:
+        print(error, flush=True)
+print("end", flush=True)
+time.sleep(120)
+"""
+
+
+def test_a_stopped_server_is_named_with_the_operation_that_waits_for_it(tmp_path: Path) -> None:
+    flag = tmp_path / "stopped"
+    with waiting_job(tmp_path, STOPPED_SERVER, str(flag)) as (job, server, _):
+        server.suspend()
+        flag.touch()
+        assert job.stdout is not None
+        said = [job.stdout.readline().strip() for _ in range(5)]
+        server.resume()
+    silent = "no answer within 2 s"
+    assert said == [
+        f"server rank 0: LOOKUP: {silent}",
+        f"server rank 0: UPDATE: {silent}",
+        f"server rank 0: STATS: {silent}",
+        "LOOKUP: an earlier request of this worker got no answer",
+        "end",
+    ]
+
+
 WAITING_TRAINER = """
 import time
 from mpi4py import MPI
@@ -120,11 +172,13 @@ time.sleep(120)
 
 @contextmanager
 def waiting_job(
-    directory: Path,
+    directory: Path, script: str | None = None, *arguments: str, threads: int = 1
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]]:
-    """A job of one server and one idle trainer: mpiexec, the server, and all processes."""
+    """A job of one server and a trainer that is ready: mpiexec, the server, and all processes."""
+    trainer = [sys.executable, "-c", script or WAITING_TRAINER, *arguments]
+    server_command = [str(server_program()), "--threads", str(threads)]
     job = subprocess.Popen(
-        [MPIEXEC, "-n", "1", server_program(), ":", "-n", "1", sys.executable, "-c", WAITING_TRAINER],
+        [MPIEXEC, "-n", "1", *server_command, ":", "-n", "1", *trainer],
         env=environment(directory),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -155,16 +209,80 @@ def test_sigterm_ends_the_server_and_the_job_with_its_code(tmp_path: Path) -> No
         assert psutil.wait_procs(processes, timeout=30)[1] == []
 
 
+SAVING_TRAINER = """
+import sys
+import numpy as np
+from persia_core import _native
+from reference import id_of, make_table
+
+table = make_table("t", 1, 256, initializer={"kind": "zeros"})
+worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
+    trainers=1, staleness=1, sync=False, seed=1, timeout_s=60.0)
+worker.configure()
+count = 100_000
+ids = np.arange(count, dtype=np.uint64) + np.uint64(id_of(table, 0))
+worker.discard(worker.lookup(0, [ids], [np.array([0, count], np.int64)], training=True))
+print("ready", flush=True)
+worker.save(sys.argv[1])
+"""
+
+
+def test_sigterm_during_a_request_lets_it_finish(tmp_path: Path) -> None:
+    part, temporary = tmp_path / "embedding-0.safetensors", tmp_path / "embedding-0.safetensors.tmp"
+    with waiting_job(tmp_path, SAVING_TRAINER, str(tmp_path)) as (job, server, processes):
+        deadline = time.monotonic() + 60
+        while not temporary.exists() and time.monotonic() < deadline:
+            pass
+        server.suspend()
+        assert temporary.exists(), "the server was too fast: the test needs more rows"
+        assert not part.exists()
+        server.send_signal(signal.SIGTERM)
+        server.resume()
+        _, errors = job.communicate(timeout=60)
+        assert job.returncode == 143
+        assert "ended by SIGTERM" in errors
+        assert psutil.wait_procs(processes, timeout=30)[1] == []
+    assert load_file(part)["t.weights"].shape == (100_000, 256)
+    assert not temporary.exists()
+
+
 def test_a_server_does_not_outlive_mpiexec(tmp_path: Path) -> None:
     with waiting_job(tmp_path) as (job, server, _):
         job.kill()
         assert psutil.wait_procs([server], timeout=30)[1] == []
 
 
-def test_an_idle_server_leaves_the_core_alone(tmp_path: Path) -> None:
-    with waiting_job(tmp_path) as (_, server, _):
-        # CPU time: a busy machine cannot make this fail. A blocked MPI_Recv would use all of a core.
-        before = server.cpu_times()
-        time.sleep(3)
-        after = server.cpu_times()
-        assert (after.user + after.system) - (before.user + before.system) < 1.0
+IDLE_TRAINER = """
+import time
+import numpy as np
+from persia_core import _native
+from reference import id_of, make_table
+
+table = make_table("t", 1, 4)
+worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
+    trainers=1, staleness=1, sync=False, seed=1, timeout_s=60.0)
+worker.configure()
+ids = np.arange(1000, dtype=np.uint64) + np.uint64(id_of(table, 0))
+lookup = worker.lookup(0, [ids], [np.arange(1001, dtype=np.int64)], training=True)
+worker.update(lookup, [np.ones((1000, 4), np.float32)], 1.0)
+print("ready", flush=True)
+time.sleep(120)
+"""
+
+
+def test_an_idle_server_leaves_the_cores_alone(tmp_path: Path) -> None:
+    with waiting_job(tmp_path, IDLE_TRAINER, threads=2) as (_, server, _):
+        assert server.num_threads() >= 2
+
+        def used() -> float:
+            times = server.cpu_times()
+            return times.user + times.system
+
+        # CPU time over time that has passed: a busy machine makes it less. A server that spins uses all of a
+        # core, in every window. After its last request it first looks for the next one without pause.
+        shares = []
+        while len(shares) < 5 and not (shares and shares[-1] < 0.1):
+            start, before = time.monotonic(), used()
+            time.sleep(3)
+            shares.append((used() - before) / (time.monotonic() - start))
+        assert shares[-1] < 0.1, shares

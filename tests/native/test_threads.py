@@ -77,19 +77,24 @@ def test_any_history_agrees_with_a_dict_for_each_thread(
         assert stats[name] == expected, name
 
 
-TABLES = [make_table("user", 1, 3), make_table("tag", 2, 5, pooling="mean")]
+TABLES = [
+    make_table("user", 1, 3),
+    make_table("tag", 2, 5, pooling="mean"),
+    make_table("item", 3, 2, admission={"kind": "sightings", "count": 2}, max_age_days=1),
+]
 
 
 def train(worker: _native.EmbeddingWorker, first: int, steps: int) -> None:
     """Batches with repeated ids; the same ones for the same step."""
     for step in range(first, first + steps):
+        worker.advance_day(step // 5)
         rng = np.random.default_rng(step)
         values = [rng.integers(0, 300, 120) for _ in TABLES]
         ids = [
             np.array([id_of(table, int(v)) for v in each], np.uint64)
             for table, each in zip(TABLES, values, strict=True)
         ]
-        offsets = [np.arange(0, 121, 4, dtype=np.int64)] * 2
+        offsets = [np.arange(0, 121, 4, dtype=np.int64)] * len(TABLES)
         lookup = worker.lookup(step, ids, offsets, training=True)
         gradients = [rng.standard_normal(pooled.shape).astype(np.float32) for pooled in lookup.pooled]
         worker.update(lookup, gradients, 0.5)
@@ -106,7 +111,10 @@ def test_checkpoints_do_not_depend_on_the_number_of_threads(make_worker: MakeWor
     for threads in (1, 2, 3):
         worker = make_worker(tables=TABLES, servers=2, server_threads=threads)
         train(worker, 0, 20)
-        assert [stats["threads"] for stats in worker.stats()] == [threads] * 2
+        for stats in worker.stats():
+            assert stats["threads"] == threads
+            assert stats["tables"]["item"]["expired"] > 10  # type: ignore[index]
+            assert stats["tables"]["item"]["not_admitted"] > 10  # type: ignore[index]
         saved.append(parts(worker, tmp_path / str(threads)))
     assert saved[0] == saved[1] == saved[2]
     assert all(len(content) > 10_000 for content in saved[0].values())

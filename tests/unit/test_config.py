@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from persia_core.config import load_config
+from persia_core.config.features import ROW_OVERHEAD_BYTES
 from persia_core.config.plan import plan_of
 from persia_core.embedding.day import logical_day
 from persia_core.errors import ConfigError
@@ -154,9 +155,17 @@ def test_days_are_counted_from_1970_and_only_where_a_table_asks(
         assert repr(wrong) in caught.value.what
 
 
+def test_every_rank_has_a_share_of_the_buffers(tmp_path: Path, document: dict[str, Any]) -> None:
+    least = 4 * 3 << 20
+    document["cluster"] = {"servers": 2, "trainers": 3, "max_buffered_bytes": least}
+    load_config(write(tmp_path, document))
+    document["cluster"]["max_buffered_bytes"] = least - 1
+    assert f"at least {least}" in refusal(write(tmp_path, document))
+
+
 def test_a_capacity_holds_a_row_for_each_thread(tmp_path: Path, document: dict[str, Any]) -> None:
     document["cluster"] = {"server_threads": 3}
-    row = load_config(write(tmp_path, document)).tables[0].row_bytes
+    row = load_config(write(tmp_path, document)).tables[0].row_bytes + ROW_OVERHEAD_BYTES
     document["tables"][0]["capacity_bytes"] = 3 * row
     load_config(write(tmp_path, document))
     document["tables"][0]["capacity_bytes"] = 3 * row - 1

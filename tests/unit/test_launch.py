@@ -8,8 +8,8 @@ from persia_core.launch.mpi import mpi_command
 from tests.support.small_config import small_config
 
 
-def test_servers_are_told_how_many_threads_to_use() -> None:
-    config = small_config(cluster={"servers": 2, "server_threads": 3, "trainers": 4})
+def test_servers_are_told_their_threads_and_their_limit() -> None:
+    config = small_config(cluster={"servers": 2, "server_threads": 3, "trainers": 4, "max_buffered_bytes": 5 << 30})
     nowhere = Path("/nowhere")
     job = Job(
         id="job", config=config.model_dump(), ds="2026-01-01", run_dir=nowhere, partition_dir=nowhere,
@@ -19,4 +19,5 @@ def test_servers_are_told_how_many_threads_to_use() -> None:
     servers = command[1 : command.index(":")]
     assert servers[:3] == ["-n", "2", str(server_program())]
     assert servers[servers.index("--threads") + 1] == "3"
+    assert servers[servers.index("--max-buffered-bytes") + 1] == str(5 << 30)
     assert command[command.index(":") + 1 :][:2] == ["-n", "4"]

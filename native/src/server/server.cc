@@ -54,7 +54,7 @@ void Server::check_reply_size(std::uint64_t bytes) const {
   if (bytes <= options_.max_frame_bytes) return;
   throw RequestError(ErrorCode::kTooLarge, "the reply would have " + std::to_string(bytes) +
                                                " bytes; at most " + std::to_string(options_.max_frame_bytes) +
-                                               " are sent at once");
+                                               " are sent at once; raise --max-buffered-bytes");
 }
 
 Outgoing Server::refuse(Peer peer, const RequestError& error) {

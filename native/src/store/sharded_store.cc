@@ -127,6 +127,7 @@ void ShardedStore::restore(TableHistory history) {
 }
 
 StoreStatistics ShardedStore::statistics() const {
+  static_assert(sizeof(StoreStatistics) == 12 * sizeof(std::uint64_t), "a new counter is to be added up");
   StoreStatistics sum;
   for (const auto& shard : shards_) {
     const StoreStatistics each = shard->statistics();

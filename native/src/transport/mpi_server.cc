@@ -119,7 +119,7 @@ class MpiServer final : public MpiServerTransport {
     if (line.assembly->too_large()) {
       request.refused.emplace(ErrorCode::kTooLarge, "a frame has at most " +
                                                         std::to_string(max_frame_bytes_) +
-                                                        " bytes in this job; see --max-buffered-bytes");
+                                                        " bytes in this job; raise --max-buffered-bytes");
     }
     line.assembly.reset();
     count(line, 0);
