@@ -79,7 +79,7 @@ def test_any_history_agrees_with_a_dict_for_each_thread(
 
 TABLES = [
     make_table("user", 1, 3),
-    make_table("tag", 2, 5, pooling="mean"),
+    make_table("tag", 2, 5, pooling="mean", weight_type="bfloat16"),
     make_table("item", 3, 2, admission={"kind": "sightings", "count": 2}, max_age_days=1),
 ]
 

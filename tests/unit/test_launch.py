@@ -9,7 +9,8 @@ from tests.support.small_config import small_config
 
 
 def test_servers_are_told_their_threads_and_their_limit() -> None:
-    config = small_config(cluster={"servers": 2, "server_threads": 3, "trainers": 4, "max_buffered_bytes": 5 << 30})
+    cluster = {"servers": 2, "server_threads": 3, "trainers": 4, "max_buffered_bytes": 5 << 30}
+    config = small_config(cluster=cluster)
     nowhere = Path("/nowhere")
     job = Job(
         id="job", config=config.model_dump(), ds="2026-01-01", run_dir=nowhere, partition_dir=nowhere,

@@ -34,8 +34,8 @@ class TableSet {
   // clocks of all tables count a training lookup, also of those without ids of theirs.
   std::vector<std::vector<std::uint32_t>> lookup(std::span<const Lookup> lookups, bool training);
   // Adds up the gradients of each id, in order, and takes one optimizer step per id. A table may be named
-  // several times. `options` are those of each table. Throws RequestError(kNotFinite) if a sum is not finite, and std::bad_alloc: then nothing
-  // has changed.
+  // several times. `options` are those of each table. Throws RequestError(kNotFinite) if a sum is not finite,
+  // and std::bad_alloc: then nothing has changed.
   void update(std::span<const Update> updates, std::span<const StepOptions> options);
   void advance_day(std::uint32_t day);  // of every table
 
