@@ -56,10 +56,34 @@ class Store:
 
         Changes nothing if it is that day or a later one already.
         """
+    def insert(
+        self,
+        ids: NDArray[np.uint64],
+        weights: NDArray[np.float32],
+        state: NDArray[np.float32],
+        last_used: NDArray[np.uint32] | None = None,
+    ) -> int:
+        """Rows as `export` gives them: ids [n], weights [n, dim], state [n, state_dim], clocks [n] (None: 0).
+
+        An id that has a row keeps it; how many had none. A full table evicts the least recently used rows.
+        """
+    def export(self, rows: int = 65536) -> StoreExport:
+        """All rows, at most `rows` at a time, in no particular order, as `insert` takes them.
+
+        RuntimeError if the store changes on the way.
+        """
     def stats(self) -> dict[str, int]:
         """The counters `tables.<name>.*` of docs/formats/wire.md."""
     def memory(self) -> dict[str, int | None]:
         """`bytes` as allocated, `payload_bytes` (weights and state) in them, `row_bytes`, `capacity_rows`."""
+
+class StoreExport:
+    """An iterator of (ids, weights, state, last_used) of some rows; see Store.export."""
+
+    def __iter__(self) -> StoreExport: ...
+    def __next__(
+        self,
+    ) -> tuple[NDArray[np.uint64], NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]: ...
 
 class Lookup:
     """Pooled activations of one batch, and what is needed to send its gradients back.

@@ -59,7 +59,7 @@ class ShardedStore final : public EmbeddingStore {
   void advance_day(std::uint32_t day) override;
   bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
               std::uint32_t last_used) override;
-  void for_each(const Visitor& visit) const override;
+  std::size_t read(Cursor& cursor, std::span<Row> rows) const override;
   TableHistory history() const override;
   void restore(TableHistory history) override;
   StoreStatistics statistics() const override;

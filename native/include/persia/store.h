@@ -52,6 +52,17 @@ struct StepOptions {
 class EmbeddingStore {
  public:
   // weights [dim], as they lie in memory, and state [state_dim] of one row; valid until the store changes.
+  struct Row {
+    std::uint64_t id = 0;
+    std::span<const std::byte> weights;
+    std::span<const float> state;
+    std::uint32_t last_used = 0;
+  };
+  // A place on the way through all rows. It means nothing any more when the store has changed.
+  struct Cursor {
+    std::uint32_t shard = 0;
+    std::size_t entry = 0;
+  };
   using Visitor = std::function<void(std::uint64_t id, std::span<const std::byte> weights,
                                      std::span<const float> state, std::uint32_t last_used)>;
 
@@ -83,8 +94,11 @@ class EmbeddingStore {
   // full table, the least recently used one of all rows and this one is evicted.
   virtual bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
                       std::uint32_t last_used) = 0;
-  // Every row, in no particular order.
-  virtual void for_each(const Visitor& visit) const = 0;
+  // The next rows from `cursor` on, in no particular order; how many. Fewer than there is room for, if no
+  // more are left.
+  virtual std::size_t read(Cursor& cursor, std::span<Row> rows) const = 0;
+  // Every row, in the same order.
+  void for_each(const Visitor& visit) const;
   virtual TableHistory history() const = 0;
   // Into an empty table, before insert(). What the table does not need is left out.
   virtual void restore(TableHistory history) = 0;

@@ -96,8 +96,13 @@ bool ShardedStore::insert(std::uint64_t id, std::span<const float> weights, std:
   return shards_[shard_of(id, shards())]->insert(id, weights, state, last_used);
 }
 
-void ShardedStore::for_each(const Visitor& visit) const {
-  for (const auto& shard : shards_) shard->for_each(visit);
+std::size_t ShardedStore::read(Cursor& cursor, std::span<Row> rows) const {
+  std::size_t n = 0;
+  while (cursor.shard < shards() && n < rows.size()) {
+    n += shards_[cursor.shard]->read(cursor, rows.subspan(n));
+    if (n < rows.size()) cursor = {cursor.shard + 1, 0};
+  }
+  return n;
 }
 
 TableHistory ShardedStore::history() const {

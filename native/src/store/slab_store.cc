@@ -134,12 +134,18 @@ class SlabStore final : public EmbeddingStore {
     return true;
   }
 
-  void for_each(const Visitor& visit_row) const override {
-    for (const RowIndex::Entry& entry : index_.slots()) {
+  std::size_t read(Cursor& cursor, std::span<Row> rows) const override {
+    const std::span<RowIndex::Entry> slots = index_.slots();
+    std::size_t n = 0;
+    for (; cursor.entry < slots.size() && n < rows.size(); ++cursor.entry) {
+      const RowIndex::Entry& entry = slots[cursor.entry];
       if (entry.is_free()) continue;
-      visit_row(entry.id, {slabs_.weights(entry.row()), weights_.bytes()},
-                {slabs_.state(entry.row()), state_dim()}, entry.last_used);
+      rows[n++] = {entry.id,
+                   {slabs_.weights(entry.row()), weights_.bytes()},
+                   {slabs_.state(entry.row()), state_dim()},
+                   entry.last_used};
     }
+    return n;
   }
 
   void advance_day(std::uint32_t day) override {
@@ -268,6 +274,14 @@ class SlabStore final : public EmbeddingStore {
 };
 
 }  // namespace
+
+void EmbeddingStore::for_each(const Visitor& visit) const {
+  std::array<Row, 256> rows;
+  Cursor cursor;
+  while (const std::size_t n = read(cursor, rows)) {
+    for (std::size_t i = 0; i < n; ++i) visit(rows[i].id, rows[i].weights, rows[i].state, rows[i].last_used);
+  }
+}
 
 std::unique_ptr<EmbeddingStore> make_store(const TableSpec& spec, std::uint64_t seed, std::uint32_t servers) {
   return std::make_unique<SlabStore>(spec, seed, servers);
