@@ -183,6 +183,26 @@ TEST(requests_out_of_place_are_refused) {
   CHECK(bench.send(MessageType::kStats, {}, 1) == "UNKNOWN_TRAINER");
 }
 
+// The sum of the first table overflows while the gradients of the second one wait to be summed.
+TEST(an_update_whose_sum_overflows_leaves_no_gradient_behind) {
+  Bench bench({testing::table("t", 1, 1), testing::table("u", 2, 1)});
+  const LookupRequest lookup{1, true, {{0, {id(1, 5)}}, {1, {id(2, 5)}}}};
+  CHECK(bench.send(MessageType::kLookup, lookup.encode()) == "OK");
+  const std::vector<float> t = bench.rows(0, {id(1, 5)});
+  const std::vector<float> u = bench.rows(1, {id(2, 5)});
+  const float most = std::numeric_limits<float>::max();
+  const UpdateRequest overflow{1,
+                               {{0, 1, 1, {id(1, 5), id(1, 5)}, {most, most}}, {1, 1, 1, {id(2, 5)}, {1}}}};
+  CHECK(bench.send(MessageType::kUpdate, overflow.encode()) == "NOT_FINITE");
+  CHECK(bench.rows(0, {id(1, 5)}) == t);
+  CHECK(bench.rows(1, {id(2, 5)}) == u);
+  CHECK(bench.send(MessageType::kUpdate, UpdateRequest{1, {{0, 1, 1, {id(1, 5)}, {1}}}}.encode()) == "OK");
+  CHECK(bench.rows(0, {id(1, 5)}) != t);
+  CHECK(bench.rows(1, {id(2, 5)}) == u);
+  CHECK(bench.counter("tables.t.updates") == 1);
+  CHECK(bench.counter("tables.u.updates") == 0 && bench.counter("tables.u.updates_missing") == 0);
+}
+
 TEST(sync_takes_one_step_for_all_trainers) {
   Bench bench({testing::table("t", 1, 1)}, 2, 1, true);
   for (std::uint32_t trainer = 0; trainer < 2; ++trainer) {
