@@ -3,12 +3,18 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 REQUIREMENTS := requirements.txt requirements-dev.txt
-NATIVE_SOURCES := $(shell find native -type f 2>/dev/null) pyproject.toml
+NATIVE_SOURCES := $(shell find native -type f -not -path 'native/fuzz/*' 2>/dev/null) pyproject.toml
 BENCH_PACKAGES := build/bench-python
+# Each compiler has its own folder: a build does not change its compiler.
+FUZZ := build/fuzz$(if $(filter default,$(origin CXX)),,-$(notdir $(firstword $(CXX))))
+FUZZ_TARGETS := server_frames embedding_parts
+SECONDS := 60
+SEED := $(shell date +%s)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test up down status lint types format bench-store check clean
+.PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
+    check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +36,38 @@ demo: setup ## the daily retrain on real data, three logical days, through a rea
 
 test: setup ## all tests
 	@$(BIN)/python -m pytest
+
+fuzz-build: setup
+	@cmake -S native -B $(FUZZ) --preset fuzz >/dev/null
+	@cmake --build $(FUZZ) --target persia_native_tests $(FUZZ_TARGETS:%=persia_fuzz_%) \
+	    $(FUZZ_TARGETS:%=persia_fuzz_%_seeds) -- --quiet
+	@rm -rf $(FUZZ)/tmp && mkdir -p $(FUZZ)/tmp $(FUZZ_TARGETS:%=$(FUZZ)/found/%)
+
+native-tests: fuzz-build ## the C++ tests and the fuzz corpus with sanitizers (address, undefined behaviour; thread)
+	@TMPDIR=$(CURDIR)/$(FUZZ)/tmp ctest --test-dir $(FUZZ) --output-on-failure
+	@cmake -S native --preset tsan >/dev/null
+	@cmake --build build/tsan --target persia_native_tests -- --quiet
+	@ctest --test-dir build/tsan --output-on-failure
+
+fuzz: fuzz-build ## look for frames and files that break a server (SECONDS=60 per target, SEED=n)
+	@for target in $(FUZZ_TARGETS); do \
+	    echo "fuzz: $$target for $(SECONDS) s, seed $(SEED)"; \
+	    TMPDIR=$(CURDIR)/$(FUZZ)/tmp $(FUZZ)/fuzz/persia_fuzz_$$target -max_total_time=$(SECONDS) -seed=$(SEED) \
+	        -max_len=4096 -artifact_prefix=$(FUZZ)/ $(FUZZ)/found/$$target native/fuzz/corpus/$$target || exit 1; \
+	done
+
+# Payloads have changed: start from what the encoders now write. Inputs named crash-* stay.
+fuzz-corpus: fuzz-build ## make native/fuzz/corpus anew: seeds, SECONDS of fuzzing per target, minimised by coverage
+	@for target in $(FUZZ_TARGETS); do \
+	    export TMPDIR=$(CURDIR)/$(FUZZ)/tmp; program=$(FUZZ)/fuzz/persia_fuzz_$$target; \
+	    work=$(FUZZ)/corpus/$$target; kept=native/fuzz/corpus/$$target; \
+	    rm -rf $$work && mkdir -p $$work/seeds $$work/found $$work/kept $$kept && \
+	    $${program}_seeds $$work/seeds && \
+	    $$program -max_total_time=$(SECONDS) -seed=$(SEED) -max_len=1024 -artifact_prefix=$(FUZZ)/ \
+	        $$work/found $$work/seeds && \
+	    $$program -merge=1 $$work/kept $$work/seeds $$work/found $$kept && \
+	    find $$kept -type f ! -name 'crash-*' -delete && cp $$work/kept/* $$kept/ || exit 1; \
+	done
 
 up: setup ## start the platform to look at: Airflow UI and S3 endpoint
 	@$(BIN)/persia platform up
@@ -68,7 +106,7 @@ build/bench/.built: $(wildcard native/bench/*) native/CMakeLists.txt $(VENV)/.re
 bench-store: setup $(BENCH_PACKAGES)/.installed build/bench/.built ## the store beside its peers (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.store $(if $(SMALL),--small) $(ARGS)
 
-check: lint types test ## what .ci/run runs
+check: lint types native-tests test ## what .ci/run runs, but for the fuzzing
 
 clean: ## remove the environment, builds and working files
 	@if [ -x $(BIN)/persia ]; then $(BIN)/persia platform down; fi
