@@ -24,7 +24,8 @@ from persia_core.launch.parent import end_with_parent
 log = logging.getLogger(__name__)
 
 LOG_FILE = "job.log"
-JOB_ID_VARIABLE = "PERSIA_JOB_ID"
+# The same for a job that is run again; unlike its id, another one for every PERSIA_HOME of the host.
+RUN_DIR_VARIABLE = "PERSIA_RUN_DIR"
 END_WITHIN_S = 10.0
 
 MPI_ENVIRONMENT = {
@@ -61,8 +62,8 @@ def run_job(job: Job) -> None:
     """
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
     command = mpi_command(job)
-    segments = _shared_memory_of(job.id)
-    environment = {**os.environ, **MPI_ENVIRONMENT, JOB_ID_VARIABLE: job.id}
+    segments = _shared_memory_of(job.run_dir)
+    environment = {**os.environ, **MPI_ENVIRONMENT, RUN_DIR_VARIABLE: str(job.run_dir)}
     if segments is not None:
         environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
     limit = job.resolved().cluster.job_timeout_s
@@ -88,7 +89,7 @@ def run_job(job: Job) -> None:
             "look for a slow rank in its log, or raise cluster.job_timeout_s",
         ) from error
     finally:
-        _end(process, job.id)
+        _end(process, job.run_dir)
         relay.join(timeout=END_WITHIN_S)
         if segments is not None:
             shutil.rmtree(segments, ignore_errors=True)
@@ -104,12 +105,12 @@ def _program(name: str) -> str:
     return found
 
 
-def _shared_memory_of(job_id: str) -> Path | None:
+def _shared_memory_of(run_dir: Path) -> Path | None:
     """A directory for the segments of MPI, which killed ranks do not remove; None if there is no place."""
     root = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
     if not os.access(root, os.W_OK):
         return None
-    directory = root / f"persia-{os.getuid()}-{hashlib.sha256(job_id.encode()).hexdigest()[:16]}"
+    directory = root / f"persia-{os.getuid()}-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:16]}"
     shutil.rmtree(directory, ignore_errors=True)  # of an earlier attempt whose launcher was killed
     directory.mkdir(mode=0o700)
     return directory
@@ -123,8 +124,8 @@ def _relay(process: "subprocess.Popen[str]", path: Path) -> None:
             sys.stderr.write(line)  # ranks put time and name in front of their lines themselves
 
 
-def _end(process: "subprocess.Popen[str]", job_id: str) -> None:
-    """End mpiexec, then whatever still carries the job's id in its environment."""
+def _end(process: "subprocess.Popen[str]", run_dir: Path) -> None:
+    """End mpiexec, then whatever still carries the run directory in its environment."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -133,16 +134,16 @@ def _end(process: "subprocess.Popen[str]", job_id: str) -> None:
             process.kill()
             process.wait()
     deadline = time.monotonic() + END_WITHIN_S / 2
-    while survivors := list(processes_of(job_id)):
+    while survivors := list(processes_of(run_dir)):
         late = time.monotonic() > deadline
         for pid in survivors:
             _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.1)
 
 
-def processes_of(job_id: str) -> Iterator[int]:
-    """Live processes of this host that were started for the job, except the caller."""
-    marker = f"{JOB_ID_VARIABLE}={job_id}".encode()
+def processes_of(run_dir: Path) -> Iterator[int]:
+    """Live processes of this host that were started for the job of `run_dir`, except the caller."""
+    marker = f"{RUN_DIR_VARIABLE}={run_dir}".encode()
     for directory in Path("/proc").iterdir():
         if not directory.name.isdigit() or int(directory.name) == os.getpid():
             continue

@@ -57,12 +57,13 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def kill_when_training(job_id: str, log: Path, program: str) -> threading.Thread:
+def kill_when_training(run_dir: Path, program: str) -> threading.Thread:
     """Kill one process of the job whose command holds `program`, once training has begun."""
 
     def wait_and_kill() -> None:
+        log = run_dir / "job.log"
         wait_until(lambda: log.exists() and "training:" in log.read_text())
-        for pid in processes_of(job_id):
+        for pid in processes_of(run_dir):
             command = command_of(pid)
             starts_ranks = "mpiexec" in command or "prterun" in command
             if starts_ranks if program == "mpiexec" else program in command and not starts_ranks:
@@ -87,13 +88,12 @@ def test_a_killed_rank_ends_the_job_with_its_name(place: TrainingPlace, program:
     config = slow(seconds=0.2)
     write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
     run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
-    job_id = f"{config.name}-{DS}-run"
-    killer = kill_when_training(job_id, run_dir / "job.log", program)
+    killer = kill_when_training(run_dir, program)
     with pytest.raises(RankFailed) as caught:
         place.train(config, DS)
     killer.join()
     assert role in caught.value.what
-    assert not list(processes_of(job_id)), "a process of the job was left behind"
+    assert not list(processes_of(run_dir)), "a process of the job was left behind"
     assert not (run_dir / "checkpoint" / "manifest.json").exists()
 
     quick = changed(config, training={"model_args": {"seconds": 0.0}})
@@ -112,13 +112,13 @@ def test_ending_the_command_ends_its_job(place: TrainingPlace, number: signal.Si
     file.write_text(json.dumps(document))  # JSON is YAML
     command = [sys.executable, "-m", "persia_core.cli", "train", "--config", str(file), "--ds", DS]
     process = subprocess.Popen([*command, "--run", "run", "--cold-start"], stderr=subprocess.DEVNULL)
-    job_id = f"{config.name}-{DS}-run"
-    log = place.home / "home" / "work" / config.name / f"ds={DS}" / "run" / "job.log"
+    run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
+    log = run_dir / "job.log"
     wait_until(lambda: log.exists() and "training:" in log.read_text())
-    assert len(list(processes_of(job_id))) >= 4, "mpiexec, a server and two trainers"
+    assert len(list(processes_of(run_dir))) >= 4, "mpiexec, a server and two trainers"
     process.send_signal(number)
     assert process.wait(timeout=60) == code
-    wait_until(lambda: not list(processes_of(job_id)))
+    wait_until(lambda: not list(processes_of(run_dir)))
 
 
 @pytest.fixture

@@ -1,10 +1,12 @@
 """The command that starts a job."""
 
+import os
+import subprocess
 from pathlib import Path
 
 from persia_core.embedding.server import server_program
 from persia_core.launch.job import Job
-from persia_core.launch.mpi import mpi_command
+from persia_core.launch.mpi import RUN_DIR_VARIABLE, mpi_command, processes_of
 from tests.support.small_config import small_config
 
 
@@ -22,3 +24,15 @@ def test_servers_are_told_their_threads_and_their_limit() -> None:
     assert servers[servers.index("--threads") + 1] == "3"
     assert servers[servers.index("--max-buffered-bytes") + 1] == str(5 << 30)
     assert command[command.index(":") + 1 :][:2] == ["-n", "4"]
+
+
+def test_a_job_of_another_home_is_not_taken_for_ours(tmp_path: Path) -> None:
+    # The same model, day and run: what two homes of one host have in common.
+    ours, other = (tmp_path / home / "work" / "model" / "ds=2026-01-01" / "run" for home in ("a", "b"))
+    environment = {**os.environ, RUN_DIR_VARIABLE: str(ours)}
+    with subprocess.Popen(["sleep", "600"], env=environment) as process:
+        try:
+            assert list(processes_of(ours)) == [process.pid]
+            assert list(processes_of(other)) == []
+        finally:
+            process.kill()
