@@ -1,12 +1,9 @@
 """Batches of ids for embedding tables: Zipf or uniform, the same for every contestant."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-
-from persia_core import _native
 
 PREFIX = 1
 PREFIX_BITS = 8
@@ -20,12 +17,6 @@ class Batch:
 
     rows: NDArray[np.int64]
     ids: NDArray[np.uint64]
-
-    @cached_property
-    def halves(self) -> list[NDArray[np.uint64]]:
-        """The ids by server_of over two servers, as an embedding worker sends them."""
-        server = _native.server_of(self.ids, 2)
-        return [np.ascontiguousarray(self.ids[server == s]) for s in range(2)]
 
 
 def ids_of(rows: NDArray[np.int64]) -> NDArray[np.uint64]:
@@ -51,7 +42,4 @@ def make_batches(distribution: str, table_rows: int, batches: int, size: int, se
         uniform = rng.random((batches, size)) * cumulative[-1]
         ranks = np.minimum(np.searchsorted(cumulative, uniform), table_rows - 1)
         drawn = rng.permutation(table_rows)[ranks]
-    made = [Batch(rows=rows, ids=ids_of(rows)) for rows in drawn]
-    for batch in made:
-        _ = batch.halves  # now, not while something is timed
-    return made
+    return [Batch(rows=rows, ids=ids_of(rows)) for rows in drawn]

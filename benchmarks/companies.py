@@ -50,8 +50,9 @@ def companies(rows: int, pool: BatchPool) -> dict[str, list[Contestant]]:
         return Contestant(name, held, lambda: _measured(open_table(), pool))
 
     def store(name: str, rowwise: bool, threads: int) -> Contestant:
-        open_store = ours.open_table if threads == 1 else ours.open_two
-        return contestant(name, 1 if rowwise else dim, lambda: open_store(rows, dim, rowwise, batch))
+        return contestant(
+            name, 1 if rowwise else dim, lambda: ours.open_table(rows, dim, rowwise, batch, threads)
+        )
 
     def peer(name: str, threads: int, features: int) -> Contestant:
         return contestant(name, 1, lambda: fbgemm.open_table(rows, dim, batch, threads, features))

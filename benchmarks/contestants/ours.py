@@ -1,15 +1,13 @@
-"""The product's store in this process: one, or two on two threads with the ids split between them."""
+"""The product's store in this process."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.batches import PREFIX, PREFIX_BITS, Batch, ids_of
-from benchmarks.contestants.table import EPSILON, LEARNING_RATE, Gradients, ReadableTable, Table
+from benchmarks.contestants.table import EPSILON, LEARNING_RATE, Gradients, ReadableTable
 from persia_core import _native
 
 SEED = 7
@@ -58,9 +56,13 @@ def fill(store: _native.Store, ids: NDArray[np.uint64], dim: int) -> None:
         store.lookup(part, True, out[: len(part)])
 
 
-class _OneThread:
-    def __init__(self, rows: int, dim: int, rowwise: bool, batch: int) -> None:
-        self._store = make_store(table_of(rows, dim, rowwise))
+class _Ours:
+    def __init__(self, rows: int, dim: int, rowwise: bool, batch: int, threads: int) -> None:
+        table = table_of(rows, dim, rowwise)
+        # No thread's share has over 2 % more rows than the mean.
+        spare = rows // 50 if threads > 1 else 0
+        table["capacity_bytes"] = (rows + spare) * row_bytes(dim, rowwise)
+        self._store = _native.Store(table, SEED, threads=threads)
         self._out = np.zeros((batch, dim), np.float32)
         fill(self._store, ids_of(np.arange(rows)), dim)
 
@@ -76,45 +78,7 @@ class _OneThread:
         return self._out.copy()
 
 
-class _TwoThreads:
-    def __init__(self, rows: int, dim: int, rowwise: bool, batch: int, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        table = table_of(rows, dim, rowwise)
-        table["capacity_bytes"] = (rows * 51 // 100) * row_bytes(dim, rowwise)  # no half has over 51 %
-        self._stores = [make_store(table, servers=2) for _ in range(2)]
-        self._out = [np.zeros((batch, dim), np.float32) for _ in range(2)]
-        ids = ids_of(np.arange(rows))
-        server = _native.server_of(ids, 2)
-        self._both(lambda half: fill(self._stores[half], np.ascontiguousarray(ids[server == half]), dim))
-
-    def _both(self, work: Any) -> None:
-        for future in [self._pool.submit(work, half) for half in range(2)]:
-            future.result()
-
-    def lookup(self, batch: Batch) -> None:
-        def work(half: int) -> None:
-            ids = batch.halves[half]
-            self._stores[half].lookup(ids, True, self._out[half][: len(ids)])
-
-        self._both(work)
-
-    def step(self, batch: Batch, gradients: Gradients) -> None:
-        def work(half: int) -> None:
-            ids = batch.halves[half]
-            self._stores[half].lookup(ids, True, self._out[half][: len(ids)])
-            self._stores[half].update(ids, gradients[: len(ids)])
-
-        self._both(work)
-
-
 @contextmanager
-def open_table(rows: int, dim: int, rowwise: bool, batch: int) -> Iterator[ReadableTable]:
-    """One store with all rows created, for batches of `batch` ids."""
-    yield _OneThread(rows, dim, rowwise, batch)
-
-
-@contextmanager
-def open_two(rows: int, dim: int, rowwise: bool, batch: int) -> Iterator[Table]:
-    """Two stores with the rows between them, each on a thread of its own."""
-    with ThreadPoolExecutor(2) as pool:
-        yield _TwoThreads(rows, dim, rowwise, batch, pool)
+def open_table(rows: int, dim: int, rowwise: bool, batch: int, threads: int = 1) -> Iterator[ReadableTable]:
+    """A store with all rows created, for batches of `batch` ids."""
+    yield _Ours(rows, dim, rowwise, batch, threads)
