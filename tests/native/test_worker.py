@@ -85,6 +85,27 @@ def test_a_bad_gradient_is_not_sent(
 
 
 @pytest.mark.parametrize(
+    ("gradient", "scale"),
+    [
+        ([1, np.nan, 1], 1.0),
+        ([1, -np.inf, 1], 1.0),
+        ([3e38, 1, 1], 10.0),  # finite, but not its sum
+    ],
+)
+def test_the_gradients_of_every_batch_are_checked_before_they_are_sent(
+    make_worker: MakeWorker, gradient: list[float], scale: float
+) -> None:
+    worker = make_worker(tables=[TABLE])
+    for number in range(4):
+        lookup = worker.lookup(number, *batch(1), training=True)
+        with pytest.raises(ValueError, match="is not finite"):
+            worker.update(lookup, [np.array([gradient], np.float32)], scale)
+        assert worker.stats()[0]["requests"].get("UPDATE", 0) == number  # type: ignore[attr-defined]
+        worker.update(lookup, ones(1), 1.0)
+    assert not worker.stats()[0]["errors"]  # the server saw none of them
+
+
+@pytest.mark.parametrize(
     ("ids", "offsets"),
     [
         ([id_of(TABLE, 1)], [0]),
