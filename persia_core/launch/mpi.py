@@ -1,7 +1,6 @@
 """The mpiexec command of a job on this host, and watching over it until it ends."""
 
 import contextlib
-import hashlib
 import logging
 import os
 import re
@@ -20,6 +19,7 @@ from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, Rank
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
 from persia_core.launch.parent import end_with_parent
+from persia_core.launch.segments import segment_directory
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +62,17 @@ def run_job(job: Job) -> None:
     """
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
     command = mpi_command(job)
-    segments = _shared_memory_of(job.run_dir)
-    environment = {**os.environ, **MPI_ENVIRONMENT, RUN_DIR_VARIABLE: str(job.run_dir)}
-    if segments is not None:
-        environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
+    with segment_directory() as segments:
+        environment = {**os.environ, **MPI_ENVIRONMENT, RUN_DIR_VARIABLE: str(job.run_dir)}
+        if segments is not None:
+            environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
+        code = _run_ranks(job, command, environment)
+    if code != 0:
+        raise _failure(job, code)
+
+
+def _run_ranks(job: Job, command: list[str], environment: dict[str, str]) -> int:
+    """The exit code of mpiexec, after which no rank is left."""
     limit = job.resolved().cluster.job_timeout_s
     log.info("starting: %s", " ".join(command))
     process = subprocess.Popen(
@@ -91,10 +98,7 @@ def run_job(job: Job) -> None:
     finally:
         _end(process, job.run_dir)
         relay.join(timeout=END_WITHIN_S)
-        if segments is not None:
-            shutil.rmtree(segments, ignore_errors=True)
-    if code != 0:
-        raise _failure(job, code)
+    return code
 
 
 def _program(name: str) -> str:
@@ -103,17 +107,6 @@ def _program(name: str) -> str:
     if found is None:
         raise EnvironmentProblem(f"{name} is not installed beside {sys.executable}", "run make setup")
     return found
-
-
-def _shared_memory_of(run_dir: Path) -> Path | None:
-    """A directory for the segments of MPI, which killed ranks do not remove; None if there is no place."""
-    root = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
-    if not os.access(root, os.W_OK):
-        return None
-    directory = root / f"persia-{os.getuid()}-{hashlib.sha256(str(run_dir).encode()).hexdigest()[:16]}"
-    shutil.rmtree(directory, ignore_errors=True)  # of an earlier attempt whose launcher was killed
-    directory.mkdir(mode=0o700)
-    return directory
 
 
 def _relay(process: "subprocess.Popen[str]", path: Path) -> None:

@@ -18,6 +18,7 @@ from persia_core.config.features import EmbeddingTable
 from persia_core.errors import DiskFull, PersiaError, RankFailed
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.mpi import processes_of
+from persia_core.launch.segments import remove_abandoned
 from tests.integration.test_oracle import every_kind
 from tests.integration.test_training import changed
 from tests.support.hashed import write_hashed_partition
@@ -48,6 +49,16 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
         return ""
+
+
+def segments_of(run_dir: Path) -> Path:
+    """Where the ranks of a running job have their shared memory."""
+    name = b"OMPI_MCA_btl_sm_backing_directory="
+    for pid in processes_of(run_dir):
+        for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if entry.startswith(name):
+                return Path(entry.removeprefix(name).decode())
+    raise AssertionError("no rank has a directory for its shared memory")
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -116,9 +127,14 @@ def test_ending_the_command_ends_its_job(place: TrainingPlace, number: signal.Si
     log = run_dir / "job.log"
     wait_until(lambda: log.exists() and "training:" in log.read_text())
     assert len(list(processes_of(run_dir))) >= 4, "mpiexec, a server and two trainers"
+    segments = segments_of(run_dir)
+    remove_abandoned()
+    assert segments.is_dir(), "another job has removed what is in use"
     process.send_signal(number)
     assert process.wait(timeout=60) == code
     wait_until(lambda: not list(processes_of(run_dir)))
+    remove_abandoned()
+    assert not segments.exists()
 
 
 @pytest.fixture

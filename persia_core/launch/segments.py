@@ -1,0 +1,59 @@
+"""Directories for the shared memory of MPI, which ranks that are killed do not remove."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
+
+
+@contextlib.contextmanager
+def segment_directory() -> Iterator[Path | None]:
+    """A directory that is removed at the end; None if this host has no place for it.
+
+    Whoever was killed before its end leaves its directory to the next one on the host to remove.
+    """
+    if not os.access(ROOT, os.W_OK):
+        yield None
+        return
+    remove_abandoned()
+    directory, lock = _create()
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned() -> None:
+    """Remove the directories of this user whose launcher has ended: the kernel has let go of their locks."""
+    for directory in ROOT.glob(f"{_prefix()}*"):
+        with contextlib.suppress(OSError):  # in use, or removed by another launcher just now
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(directory, ignore_errors=True)
+            finally:
+                os.close(lock)
+
+
+def _prefix() -> str:
+    return f"persia-{os.getuid()}-"
+
+
+def _create() -> tuple[Path, int]:
+    while True:
+        directory = Path(tempfile.mkdtemp(prefix=_prefix(), dir=ROOT))
+        try:
+            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Before it was locked, another launcher may have taken it for abandoned.
+        if directory.exists():
+            return directory, lock
+        os.close(lock)
