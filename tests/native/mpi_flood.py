@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import psutil
 from mpi4py import MPI
-from mpi_ranks import LOOKUP_TAG, SERVER, WORLD, code_of, hear, receive, tell, wait_for
+from mpi_ranks import LOOKUP_TAG, SERVER, WORLD, code_of, configured_worker, hear, receive, tell, wait_for
 from reference import id_of, make_table
 from test_frames import LOOKUP, frame, lookup_payload
 
-from persia_core import _native
 from persia_core.embedding.server import server_program
 
 FLOODING, GOOD = 1, 2
@@ -48,11 +47,7 @@ def resident_bytes() -> int:
 
 
 def ordinary() -> dict[str, Any]:
-    worker = _native.EmbeddingWorker(
-        transport="mpi", servers=1, tables=[TABLE], features=[0], trainer=0, trainers=2, staleness=2,
-        sync=False, seed=5, timeout_s=60.0,
-    )  # fmt: skip
-    worker.configure()
+    worker = configured_worker(TABLE)
     ids = [np.array([id_of(TABLE, v) for v in VALUES], np.uint64)]
     offsets = [np.array([0, len(VALUES)], np.int64)]
 

@@ -16,6 +16,7 @@ from mpi_ranks import (
     UPDATE_TAG,
     WORLD,
     code_of,
+    configured_worker,
     hear,
     receive,
     send,
@@ -24,8 +25,6 @@ from mpi_ranks import (
 )
 from reference import id_of
 from test_frames import LOOKUP, OK, STATS, TABLE, UPDATE, frame, lookup_payload, update_payload
-
-from persia_core import _native
 
 HOSTILE, GOOD = 1, 2
 keep: list[object] = []  # what MPI may still read
@@ -85,11 +84,7 @@ def hostile() -> list[tuple[str, int, int]]:
 
 
 def ordinary() -> dict[str, Any]:
-    worker = _native.EmbeddingWorker(
-        transport="mpi", servers=1, tables=[TABLE], features=[0], trainer=0, trainers=2, staleness=2,
-        sync=False, seed=5, timeout_s=60.0,
-    )  # fmt: skip
-    worker.configure()
+    worker = configured_worker(TABLE)
     ids, offsets = [np.array([id_of(TABLE, 5)], np.uint64)], [np.array([0, 1], np.int64)]
 
     def step(batch: int) -> list[float]:

@@ -7,6 +7,8 @@ import numpy as np
 from mpi4py import MPI
 from test_frames import ERROR
 
+from persia_core import _native
+
 WORLD = MPI.COMM_WORLD
 SERVER = 0
 CHUNK = 64 << 20
@@ -55,3 +57,13 @@ def tell(rank: int, what: object = None) -> None:
 def hear(rank: int) -> Any:
     wait_for(f"a word of rank {rank}", lambda: WORLD.Iprobe(rank, tag=1))
     return WORLD.recv(source=rank, tag=1)
+
+
+def configured_worker(table: dict[str, Any]) -> _native.EmbeddingWorker:
+    """An ordinary worker, of trainer 0 of two."""
+    worker = _native.EmbeddingWorker(
+        transport="mpi", servers=1, tables=[table], features=[0], trainer=0, trainers=2, staleness=2,
+        sync=False, seed=5, timeout_s=60.0,
+    )  # fmt: skip
+    worker.configure()
+    return worker
