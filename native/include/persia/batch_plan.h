@@ -36,12 +36,14 @@ struct BatchPlan {
 BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::uint32_t> table_of_feature,
                      std::span<const TableSpec> tables, std::uint32_t servers);
 
-// pooled [rows, dim] of one feature from the table's rows [unique, dim].
-void pool(const BatchPlan& plan, std::size_t feature, const TableSpec& table, std::span<const float> rows,
-          std::span<float> pooled);
+// pooled [rows, dim] of one feature from the table's rows: row_of[p] is where that of unique[p] is, [dim].
+void pool(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+          std::span<const float* const> row_of, std::span<float> pooled);
 
-// Adds the gradient of each id of one feature to sums [unique, dim], in order of the samples.
-void add_gradients(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
-                   std::span<const float> pooled_gradient, float scale, std::span<float> sums);
+// Adds the gradient of each id of one feature to its sum, in order of the samples: sum_of[p] is where that of
+// unique[p] is, [dim]. False if the gradient of a sample without ids, which is added to nothing, is not
+// finite.
+bool add_gradients(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+                   std::span<const float> pooled_gradient, float scale, std::span<float* const> sum_of);
 
 }  // namespace persia

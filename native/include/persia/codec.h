@@ -12,12 +12,13 @@
 #include <vector>
 
 #include "persia/error.h"
+#include "persia/floats.h"
 
 namespace persia {
 
 static_assert(std::endian::native == std::endian::little, "values are copied as they lie in memory");
 
-using Bytes = std::vector<std::byte>;
+using Bytes = std::vector<std::byte, Unfilled<std::byte>>;
 
 class Writer {
  public:
@@ -67,6 +68,13 @@ class Reader {
     std::vector<T> values(static_cast<std::size_t>(count));
     if (!from.empty()) std::memcpy(values.data(), from.data(), from.size());
     return values;
+  }
+  // A view of the bytes that are read, where they are aligned.
+  Floats floats(std::uint64_t count) {
+    if (count > rest_.size() / sizeof(float)) fail("an array reaches beyond the end");
+    if (reinterpret_cast<std::uintptr_t>(rest_.data()) % alignof(float) != 0) return array<float>(count);
+    const auto from = take(static_cast<std::size_t>(count) * sizeof(float));
+    return Floats::view({reinterpret_cast<const float*>(from.data()), static_cast<std::size_t>(count)});
   }
   std::string string(std::size_t longest) {
     const auto size = value<std::uint32_t>();

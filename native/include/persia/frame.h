@@ -44,6 +44,15 @@ inline constexpr std::size_t kHeaderBytes = 48;
 inline constexpr std::uint16_t kWireVersion = 2;
 inline constexpr std::uint64_t kMaxPayload = std::uint64_t{4} << 30;
 
+// A frame to be: room for the header, then `payload_bytes` that are to be written.
+Bytes draft_frame(std::uint64_t payload_bytes);
+inline std::span<std::byte> payload_of(Bytes& frame) {
+  return std::span(frame).subspan(kHeaderBytes);
+}
+Bytes drafted(std::span<const std::byte> payload);
+// Writes the header, with the checksum of the payload as it is now.
+void seal_frame(const FrameHeader& header, Bytes& frame);
+
 Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload);
 
 struct Frame {

@@ -43,10 +43,11 @@ struct TableRows {
   std::uint32_t table = 0;
   std::uint32_t dim = 0;
   std::uint64_t rows = 0;
-  std::vector<float> weights;          // [rows, dim]; zeros where missing
+  Floats weights;                      // [rows, dim]; zeros where missing
   std::vector<std::uint32_t> missing;  // positions, ascending
 };
 
+// Decoded, its weights are views of the payload.
 struct LookupReply {
   std::vector<TableRows> tables;  // as in the request
 
@@ -59,9 +60,10 @@ struct TableGradients {
   std::uint32_t dim = 0;
   double learning_rate_factor = 1;
   std::vector<std::uint64_t> ids;
-  std::vector<float> gradients;  // [ids, dim]
+  Floats gradients;  // [ids, dim]
 };
 
+// Decoded, its gradients are views of the payload.
 struct UpdateRequest {
   std::uint64_t batch = 0;
   std::vector<TableGradients> tables;  // ascending, each table at most once

@@ -74,6 +74,7 @@ class Server {
   };
 
   void admit(const FrameHeader& header);
+  // answer() and lookup() return a draft of the reply's frame, the others payloads.
   Bytes answer(const FrameHeader& header, std::span<const std::byte> payload);
   Bytes configure(std::span<const std::byte> payload);
   Bytes lookup(const FrameHeader& header, std::span<const std::byte> payload);

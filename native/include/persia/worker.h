@@ -73,8 +73,8 @@ class Worker {
     bool broken = false;  // an answer is missing: what comes next could be taken for it
   };
 
-  // Sends payloads[s] to server s (none: nothing) and waits for all replies.
-  std::vector<Reply> exchange(Channel channel, MessageType type, std::vector<std::optional<Bytes>> payloads,
+  // Sends the draft frames[s] to server s (none: nothing) and waits for all replies.
+  std::vector<Reply> exchange(Channel channel, MessageType type, std::vector<std::optional<Bytes>> frames,
                               std::chrono::duration<double> timeout);
   std::vector<Reply> request_all(Channel channel, MessageType type, const Bytes& payload,
                                  std::chrono::duration<double> timeout);
@@ -84,6 +84,7 @@ class Worker {
   template <typename Payload>
   static std::vector<Payload> decode_all(const std::vector<Reply>& replies, MessageType type);
   void take_return(LookedUp& lookup) const;
+  void check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const;
   void give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies);
 
   WorkerOptions options_;

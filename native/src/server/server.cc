@@ -1,7 +1,10 @@
 #include "persia/server.h"
 
+#include <algorithm>
 #include <new>
 #include <stdexcept>
+
+#include "persia/drafts.h"
 
 namespace persia {
 namespace {
@@ -9,12 +12,6 @@ namespace {
 constexpr std::uint32_t kMaxTrainers = 65536;
 constexpr std::uint32_t kMaxServers = 65536;
 constexpr std::uint32_t kMaxStaleness = 65536;
-
-Bytes make_ok(const FrameHeader& request, std::span<const std::byte> payload) {
-  FrameHeader header = request;
-  header.type = MessageType::kOk;
-  return make_frame(header, payload);
-}
 
 void expect_empty(std::span<const std::byte> payload) {
   Reader(payload).end();
@@ -37,9 +34,11 @@ std::vector<Outgoing> Server::handle(Peer peer, std::span<const std::byte> bytes
       return change(peer, header, frame.payload);
     }
     std::vector<Outgoing> replies;
-    const Bytes payload = answer(header, frame.payload);
-    check_reply_size(kHeaderBytes + payload.size());
-    replies.push_back({peer, make_ok(header, payload)});
+    Bytes reply = answer(header, frame.payload);
+    check_reply_size(reply.size());
+    header.type = MessageType::kOk;
+    seal_frame(header, reply);
+    replies.push_back({peer, std::move(reply)});
     return replies;
   } catch (const RequestError& error) {
     return {fail(peer, header, error.code(), error.what())};
@@ -85,16 +84,16 @@ void Server::admit(const FrameHeader& header) {
 
 Bytes Server::answer(const FrameHeader& header, std::span<const std::byte> payload) {
   switch (header.type) {
-    case MessageType::kConfigure: return configure(payload);
+    case MessageType::kConfigure: return drafted(configure(payload));
     case MessageType::kLookup: return lookup(header, payload);
-    case MessageType::kSave: return save(payload);
-    case MessageType::kLoad: return load(payload);
-    case MessageType::kAdvanceDay: return advance_day(payload);
-    case MessageType::kStats: expect_empty(payload); return stats().encode();
+    case MessageType::kSave: return drafted(save(payload));
+    case MessageType::kLoad: return drafted(load(payload));
+    case MessageType::kAdvanceDay: return drafted(advance_day(payload));
+    case MessageType::kStats: expect_empty(payload); return drafted(stats().encode());
     case MessageType::kShutdown:
       expect_empty(payload);
       stopped_ = true;
-      return {};
+      return drafted({});
     default: throw RequestError(ErrorCode::kUnknownType, "the message type is unknown");
   }
 }
@@ -135,19 +134,26 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
   }
   check_reply_size(reply_bytes);  // before anything changes
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
-  LookupReply reply;
-  std::vector<TableSet::Lookup> lookups;
+  std::vector<LookupShape> shapes;
   for (const TableIds& table : request.tables) {
-    const std::uint32_t dim = state.tables.dim(table.table);
-    TableRows& rows = reply.tables.emplace_back(TableRows{table.table, dim, table.ids.size(), {}, {}});
-    rows.weights.resize(table.ids.size() * dim);
-    lookups.push_back({table.table, table.ids, rows.weights});
+    shapes.push_back({table.table, state.tables.dim(table.table), table.ids.size()});
+  }
+  RowsDraft draft = draft_lookup_reply(shapes);
+  std::vector<TableSet::Lookup> lookups;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    lookups.push_back({shapes[i].table, request.tables[i].ids, draft.rows[i]});
   }
   auto missing = state.tables.lookup(lookups, request.training);
-  for (std::size_t i = 0; i < missing.size(); ++i) reply.tables[i].missing = std::move(missing[i]);
-  Bytes encoded = reply.encode();
+  if (std::ranges::any_of(missing, [](const auto& positions) { return !positions.empty(); })) {
+    LookupReply reply;
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      const auto& [table, dim, rows] = shapes[i];
+      reply.tables.push_back({table, dim, rows, Floats::view(draft.rows[i]), std::move(missing[i])});
+    }
+    draft.frame = drafted(reply.encode());
+  }
   if (request.training) state.staleness.looked_up(header.trainer, request.batch);
-  return encoded;
+  return std::move(draft.frame);
 }
 
 Bytes Server::save(std::span<const std::byte> payload) const {

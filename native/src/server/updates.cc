@@ -86,7 +86,10 @@ std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header,
   }
   state.staleness.check_outstanding(header.trainer, held.update.batch);
   check_update(held.update);
-  if (state.request.sync) return hold(std::move(held));
+  if (state.request.sync) {
+    for (TableGradients& table : held.update.tables) table.gradients.keep();
+    return hold(std::move(held));
+  }
   if (held.discarded) {
     state.staleness.discarded(header.trainer, held.update.batch);
   } else {

@@ -53,9 +53,14 @@ RawHeader read_header(std::span<const std::byte> bytes) {
 
 }  // namespace
 
-Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload) {
-  if (payload.size() > kMaxPayload) refuse(ErrorCode::kTooLarge, "a payload has at most 4 GiB");
-  Writer start(kHeaderBytes + payload.size());
+Bytes draft_frame(std::uint64_t payload_bytes) {
+  if (payload_bytes > kMaxPayload) refuse(ErrorCode::kTooLarge, "a payload has at most 4 GiB");
+  return Bytes(kHeaderBytes + payload_bytes);
+}
+
+void seal_frame(const FrameHeader& header, Bytes& frame) {
+  const std::span<const std::byte> payload = payload_of(frame);
+  Writer start(kHeaderBytes);
   start.array(std::span<const std::byte>(kMagic));
   start.value(kWireVersion);
   start.value(static_cast<std::uint16_t>(header.type));
@@ -65,13 +70,22 @@ Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload) 
   start.value(std::uint32_t{0});
   start.value(header.sequence);
   start.value(static_cast<std::uint64_t>(payload.size()));
-  Bytes bytes = start.take();
-  Writer sum(8);
-  sum.value(checksum(bytes, payload));
-  const Bytes check = sum.take();
-  bytes.insert(bytes.end(), check.begin(), check.end());
-  bytes.insert(bytes.end(), payload.begin(), payload.end());
-  return bytes;
+  const Bytes fields = start.take();
+  const std::uint64_t sum = checksum(fields, payload);
+  std::memcpy(frame.data(), fields.data(), kChecksumAt);
+  std::memcpy(frame.data() + kChecksumAt, &sum, sizeof sum);
+}
+
+Bytes drafted(std::span<const std::byte> payload) {
+  Bytes frame = draft_frame(payload.size());
+  std::ranges::copy(payload, payload_of(frame).begin());
+  return frame;
+}
+
+Bytes make_frame(const FrameHeader& header, std::span<const std::byte> payload) {
+  Bytes frame = drafted(payload);
+  seal_frame(header, frame);
+  return frame;
 }
 
 std::uint64_t claimed_size(std::span<const std::byte> start) {

@@ -97,7 +97,7 @@ LookupReply LookupReply::decode(std::span<const std::byte> payload) {
     table.dim = reader.value<std::uint32_t>();
     table.rows = reader.value<std::uint64_t>();
     const auto missing = reader.value<std::uint64_t>();
-    table.weights = reader.array<float>(elements(table.rows, table.dim));
+    table.weights = reader.floats(elements(table.rows, table.dim));
     table.missing = reader.array<std::uint32_t>(missing);
     for (std::size_t m = 0; m < table.missing.size(); ++m) {
       const bool ascending = m == 0 || table.missing[m - 1] < table.missing[m];
@@ -143,7 +143,7 @@ UpdateRequest UpdateRequest::decode(std::span<const std::byte> payload) {
     if (!is_factor(table.learning_rate_factor)) Reader::fail("a learning rate factor is not a number >= 0");
     const auto rows = reader.value<std::uint64_t>();
     table.ids = reader.array<std::uint64_t>(rows);
-    table.gradients = reader.array<float>(elements(rows, table.dim));
+    table.gradients = reader.floats(elements(rows, table.dim));
     request.tables.push_back(std::move(table));
   }
   reader.end();

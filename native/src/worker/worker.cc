@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <stdexcept>
 
+#include "persia/drafts.h"
 #include "persia/gradient_sum.h"
 
 namespace persia {
@@ -23,26 +24,6 @@ std::string seconds(std::chrono::duration<double> time) {
   return text.data();
 }
 
-std::vector<TableGradients> gradients_for(const BatchPlan& plan, std::span<const TableSpec> tables,
-                                          const std::vector<std::vector<float>>& sums,
-                                          std::span<const double> factors, std::uint32_t server) {
-  std::vector<TableGradients> parts;
-  for (std::uint32_t t = 0; t < tables.size(); ++t) {
-    const std::vector<std::uint32_t>& positions = plan.tables[t].by_server[server];
-    if (positions.empty()) continue;
-    TableGradients part{t, tables[t].dim, factors.empty() ? 1.0 : factors[t], {}, {}};
-    part.ids.reserve(positions.size());
-    part.gradients.reserve(positions.size() * part.dim);
-    for (const std::uint32_t position : positions) {
-      part.ids.push_back(plan.tables[t].unique[position]);
-      const float* sum = sums[t].data() + std::size_t{position} * part.dim;
-      part.gradients.insert(part.gradients.end(), sum, sum + part.dim);
-    }
-    parts.push_back(std::move(part));
-  }
-  return parts;
-}
-
 std::vector<TableIds> ids_for(const BatchPlan& plan, std::uint32_t server) {
   std::vector<TableIds> parts;
   for (std::uint32_t t = 0; t < plan.tables.size(); ++t) {
@@ -56,9 +37,36 @@ std::vector<TableIds> ids_for(const BatchPlan& plan, std::uint32_t server) {
   return parts;
 }
 
-// Puts the rows that a server sent to their places in rows[t] [unique, dim]; returns how many are missing.
-std::uint64_t scatter(const LookupReply& reply, const BatchPlan& plan, std::span<const TableSpec> tables,
-                      std::uint32_t server, std::vector<std::vector<float>>& rows) {
+// An UPDATE for one server with all sums at zero; sum_of[t][p] becomes where the sum of the table's unique[p]
+// is, for the ids of this server.
+Bytes draft_sums(std::uint64_t batch, const BatchPlan& plan, std::span<const TableSpec> tables,
+                 std::span<const double> factors, std::uint32_t server,
+                 std::vector<std::vector<float*>>& sum_of,
+                 std::vector<std::pair<std::uint32_t, std::span<float>>>& sums) {
+  const std::vector<TableIds> ids = ids_for(plan, server);
+  std::vector<UpdateShape> shapes;
+  for (const TableIds& part : ids) {
+    const double factor = factors.empty() ? 1.0 : factors[part.table];
+    shapes.push_back({part.table, tables[part.table].dim, factor, part.ids});
+  }
+  RowsDraft draft = draft_update(batch, shapes);
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const std::uint32_t t = shapes[i].table;
+    std::ranges::fill(draft.rows[i], 0.0f);
+    float* at = draft.rows[i].data();
+    for (const std::uint32_t position : plan.tables[t].by_server[server]) {
+      sum_of[t][position] = at;
+      at += shapes[i].dim;
+    }
+    sums.emplace_back(t, draft.rows[i]);
+  }
+  return std::move(draft.frame);
+}
+
+// row_of[t][p] becomes where in the reply the row of the table's unique[p] is, for the ids of this server;
+// returns how many are missing.
+std::uint64_t find_rows(const LookupReply& reply, const BatchPlan& plan, std::span<const TableSpec> tables,
+                        std::uint32_t server, std::vector<std::vector<const float*>>& row_of) {
   std::uint64_t missing = 0;
   std::size_t next = 0;
   for (std::uint32_t t = 0; t < tables.size(); ++t) {
@@ -71,8 +79,10 @@ std::uint64_t scatter(const LookupReply& reply, const BatchPlan& plan, std::span
                            ": LOOKUP: the reply does not match the request");
     }
     const TableRows& part = reply.tables[next++];
-    for (std::size_t i = 0; i < positions.size(); ++i) {
-      std::copy_n(part.weights.data() + i * dim, dim, rows[t].data() + std::size_t{positions[i]} * dim);
+    const float* row = part.weights.data();
+    for (const std::uint32_t position : positions) {
+      row_of[t][position] = row;
+      row += dim;
     }
     missing += part.missing.size();
   }
@@ -97,13 +107,13 @@ Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport
 }
 
 void Worker::configure() {
-  std::vector<std::optional<Bytes>> payloads;
+  std::vector<std::optional<Bytes>> frames;
   for (std::uint32_t s = 0; s < servers(); ++s) {
-    payloads.push_back(ConfigureRequest{s, servers(), options_.trainers, options_.staleness, options_.sync,
-                                        options_.seed, options_.tables}
-                           .encode());
+    const ConfigureRequest request{
+        s, servers(), options_.trainers, options_.staleness, options_.sync, options_.seed, options_.tables};
+    frames.emplace_back(drafted(request.encode()));
   }
-  require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(payloads), options_.timeout));
+  require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(frames), options_.timeout));
 }
 
 template <typename Payload>
@@ -133,33 +143,34 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   const BatchPlan& plan = result->plan;
 
   // Training lookups go to every server, also to those that have no id of the batch: each keeps count of it.
-  std::vector<std::optional<Bytes>> payloads;
+  std::vector<std::optional<Bytes>> frames;
   for (std::uint32_t s = 0; s < servers(); ++s) {
     LookupRequest request{batch, training, ids_for(plan, s)};
     const bool skip = !training && request.tables.empty();
-    payloads.push_back(skip ? std::nullopt : std::optional(request.encode()));
+    frames.push_back(skip ? std::nullopt : std::optional(drafted(request.encode())));
   }
   const std::vector<Reply> replies =
-      exchange(Channel::kLookup, MessageType::kLookup, std::move(payloads), options_.timeout);
+      exchange(Channel::kLookup, MessageType::kLookup, std::move(frames), options_.timeout);
   if (training) give_back_partial(batch, replies);
   require_ok(replies);
 
-  std::vector<std::vector<float>> rows;
-  for (std::size_t t = 0; t < plan.tables.size(); ++t) {
-    rows.emplace_back(plan.tables[t].unique.size() * options_.tables[t].dim);
-    result->unique_ids += plan.tables[t].unique.size();
+  std::vector<std::vector<const float*>> row_of;
+  for (const TablePlan& table : plan.tables) {
+    row_of.emplace_back(table.unique.size());
+    result->unique_ids += table.unique.size();
   }
+  std::vector<LookupReply> decoded;  // views of the replies; some of them may be copies
   for (std::uint32_t s = 0; s < servers(); ++s) {
     if (replies[s].frame.empty()) continue;
-    const auto reply = decode<LookupReply>(replies[s], MessageType::kLookup, s);
-    result->missing_ids += scatter(reply, plan, options_.tables, s, rows);
+    decoded.push_back(decode<LookupReply>(replies[s], MessageType::kLookup, s));
+    result->missing_ids += find_rows(decoded.back(), plan, options_.tables, s, row_of);
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
     const std::uint32_t t = options_.table_of_feature[f];
     const std::uint32_t dim = options_.tables[t].dim;
     result->dims.push_back(dim);
     result->pooled.emplace_back(new float[plan.rows * dim]);
-    pool(plan, f, options_.tables[t], rows[t], {result->pooled[f].get(), plan.rows * dim});
+    pool(plan, f, options_.tables[t], row_of[t], {result->pooled[f].get(), plan.rows * dim});
   }
   return result;
 }
@@ -178,30 +189,38 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
                                   " is not a number >= 0");
     }
   }
-  std::vector<std::vector<float>> sums;
-  for (std::size_t t = 0; t < plan.tables.size(); ++t) {
-    sums.emplace_back(plan.tables[t].unique.size() * options_.tables[t].dim);
+  std::vector<std::vector<float*>> sum_of;
+  for (const TablePlan& table : plan.tables) sum_of.emplace_back(table.unique.size());
+  std::vector<std::pair<std::uint32_t, std::span<float>>> sums;  // by table
+  std::vector<std::optional<Bytes>> frames;
+  for (std::uint32_t s = 0; s < servers(); ++s) {
+    frames.emplace_back(
+        draft_sums(lookup.batch, plan, options_.tables, learning_rate_factors, s, sum_of, sums));
   }
+  bool finite = true;
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
     const std::uint32_t t = options_.table_of_feature[f];
-    if (!all_finite({gradients[f], plan.rows * options_.tables[t].dim})) {
-      throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " is not finite");
-    }
-    add_gradients(plan, f, options_.tables[t], {gradients[f], plan.rows * options_.tables[t].dim}, scale,
-                  sums[t]);
+    const std::span<const float> gradient(gradients[f], plan.rows * options_.tables[t].dim);
+    finite = add_gradients(plan, f, options_.tables[t], gradient, scale, sum_of[t]) && finite;
   }
-  for (std::size_t t = 0; t < sums.size(); ++t) {
-    if (!all_finite(sums[t])) {
-      throw std::invalid_argument("a summed gradient of table " + options_.tables[t].name + " is not finite");
-    }
+  std::size_t bad = 0;  // A gradient that is not finite makes a sum that is not.
+  while (bad < sums.size() && all_finite(sums[bad].second)) ++bad;
+  if (!finite || bad < sums.size()) check_gradients(plan, gradients);
+  if (bad < sums.size()) {
+    throw std::invalid_argument("a summed gradient of table " + options_.tables[sums[bad].first].name +
+                                " is not finite");
   }
   take_return(lookup);
-  std::vector<std::optional<Bytes>> payloads;
-  for (std::uint32_t s = 0; s < servers(); ++s) {
-    UpdateRequest request{lookup.batch, gradients_for(plan, options_.tables, sums, learning_rate_factors, s)};
-    payloads.push_back(request.encode());
+  require_ok(exchange(Channel::kUpdate, MessageType::kUpdate, std::move(frames), options_.timeout));
+}
+
+void Worker::check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const {
+  for (std::size_t f = 0; f < plan.features.size(); ++f) {
+    const std::uint32_t dim = options_.tables[options_.table_of_feature[f]].dim;
+    if (!all_finite({gradients[f], plan.rows * dim})) {
+      throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " is not finite");
+    }
   }
-  require_ok(exchange(Channel::kUpdate, MessageType::kUpdate, std::move(payloads), options_.timeout));
 }
 
 void Worker::discard(LookedUp& lookup) {
@@ -249,7 +268,7 @@ void Worker::take_return(LookedUp& lookup) const {
 // If some servers refuse a training lookup, the others must not count the batch as outstanding for ever.
 // Mode sync has no use for it: there a refusal ends the job, and a discard would wait for all trainers.
 void Worker::give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies) {
-  std::vector<std::optional<Bytes>> payloads(replies.size());
+  std::vector<std::optional<Bytes>> frames(replies.size());
   bool any_ok = false;
   bool any_refused = false;
   for (std::size_t s = 0; s < replies.size(); ++s) {
@@ -257,11 +276,11 @@ void Worker::give_back_partial(std::uint64_t batch, const std::vector<Reply>& re
       any_refused = true;
     } else {
       any_ok = true;
-      payloads[s] = DiscardRequest{batch}.encode();
+      frames[s] = drafted(DiscardRequest{batch}.encode());
     }
   }
   if (any_ok && any_refused && !options_.sync) {
-    exchange(Channel::kLookup, MessageType::kDiscard, std::move(payloads), options_.timeout);
+    exchange(Channel::kLookup, MessageType::kDiscard, std::move(frames), options_.timeout);
   }
 }
 
@@ -275,11 +294,11 @@ void Worker::require_ok(const std::vector<Reply>& replies) {
 
 std::vector<Worker::Reply> Worker::request_all(Channel channel, MessageType type, const Bytes& payload,
                                                std::chrono::duration<double> timeout) {
-  return exchange(channel, type, std::vector<std::optional<Bytes>>(servers(), payload), timeout);
+  return exchange(channel, type, std::vector<std::optional<Bytes>>(servers(), drafted(payload)), timeout);
 }
 
 std::vector<Worker::Reply> Worker::exchange(Channel channel, MessageType type,
-                                            std::vector<std::optional<Bytes>> payloads,
+                                            std::vector<std::optional<Bytes>> frames,
                                             std::chrono::duration<double> timeout) {
   Line& line = lines_[static_cast<std::size_t>(channel)];
   const std::lock_guard lock(line.mutex);
@@ -287,15 +306,17 @@ std::vector<Worker::Reply> Worker::exchange(Channel channel, MessageType type,
   if (line.broken) throw TransportError(operation + ": an earlier request of this worker got no answer");
   const FrameHeader header{type, options_.trainer, static_cast<std::uint32_t>(channel), ++line.sequence};
   const Deadline deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout);
-  std::vector<Reply> replies(payloads.size());
+  std::vector<Reply> replies(frames.size());
   std::uint32_t server = 0;
   line.broken = true;
   try {
-    for (server = 0; server < payloads.size(); ++server) {
-      if (payloads[server]) transport_->send(server, channel, make_frame(header, *payloads[server]));
+    for (server = 0; server < frames.size(); ++server) {
+      if (!frames[server]) continue;
+      seal_frame(header, *frames[server]);
+      transport_->send(server, channel, std::move(*frames[server]));
     }
-    for (server = 0; server < payloads.size(); ++server) {
-      if (!payloads[server]) continue;
+    for (server = 0; server < frames.size(); ++server) {
+      if (!frames[server]) continue;
       Reply& reply = replies[server];
       std::optional<Bytes> frame = transport_->receive(server, channel, deadline);
       if (!frame) throw TransportError("no answer within " + seconds(timeout) + " s");
