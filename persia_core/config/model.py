@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,6 +15,7 @@ from persia_core.config.features import (
     IdFeature,
     Name,
 )
+from persia_core.config.training import Training
 from persia_core.handoff.layout import check_name
 
 RESERVED_COLUMNS = ("label", "time", "prediction")
@@ -43,36 +44,6 @@ class DataChecks(Section):
     label_rate: tuple[float, float] = (0.001, 0.999)
     max_missing_share: Annotated[float, Field(ge=0, le=1)] = 1.0
     partition_days: Annotated[int, Field(ge=1)] = 1  # that a partition covers, from its ds on
-
-
-class DenseOptimizer(Section):
-    """An optimizer of torch.optim by name, with its own arguments (lr, weight_decay, ...)."""
-
-    name: str = "Adam"
-    args: dict[str, Any] = Field(default_factory=dict)
-
-
-class Training(Section):
-    """How a partition is trained on."""
-
-    mode: Literal["sync", "hybrid"] = "hybrid"
-    model: str  # import path "package.module:Class" of an ordinary torch.nn.Module
-    model_args: dict[str, Any] = Field(default_factory=dict)
-    seed: int = 42
-    global_batch_size: Annotated[int, Field(ge=1)] = 1024  # samples per step, over all trainers
-    epochs: Annotated[int, Field(ge=1)] = 1
-    cold_start_epochs: Annotated[int, Field(ge=1)] | None = None  # default: epochs
-    shuffle: bool = False  # else the order of the partition, which is by time
-    staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
-    dense_optimizer: DenseOptimizer = DenseOptimizer()
-    max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-    @model_validator(mode="after")
-    def _sync_is_not_stale(self) -> "Training":
-        if self.mode == "sync" and self.staleness != 1:
-            raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
-        return self
 
 
 class Cluster(Section):

@@ -19,7 +19,7 @@ from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, Rank
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
 from persia_core.launch.parent import end_with_parent
-from persia_core.launch.segments import segment_directory
+from persia_core.launch.segments import DIRECTORY_VARIABLE, segment_directory
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def run_job(job: Job) -> None:
     with segment_directory() as segments:
         environment = {**os.environ, **MPI_ENVIRONMENT, RUN_DIR_VARIABLE: str(job.run_dir)}
         if segments is not None:
-            environment["OMPI_MCA_btl_sm_backing_directory"] = str(segments)
+            environment[DIRECTORY_VARIABLE] = str(segments)
         code = _run_ranks(job, command, environment)
     if code != 0:
         raise _failure(job, code)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
+DIRECTORY_VARIABLE = "OMPI_MCA_btl_sm_backing_directory"  # where ranks are told of it
 
 
 @contextlib.contextmanager
@@ -27,6 +28,11 @@ def segment_directory() -> Iterator[Path | None]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(lock)
+
+
+def shared_memory(otherwise: Path) -> Path:
+    """The directory of the job that asks, a rank; `otherwise` if the host had no place for one."""
+    return Path(os.environ.get(DIRECTORY_VARIABLE, otherwise))
 
 
 def remove_abandoned() -> None:

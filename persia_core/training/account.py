@@ -5,16 +5,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persia_core.training.group import TrainerGroup
+
 NON_FINITE = "non_finite_gradient"
+REASONS = (NON_FINITE,)
+_NO_ROWS = np.empty(0, dtype=np.int64)
 
 
 class Account:
-    """Counts of one run. A row counts as skipped if any of its visits (one per epoch) was skipped."""
+    """Counts of one run. A row counts as skipped if any of its visits (one per epoch) was skipped.
 
-    def __init__(self, rows: int, steps: int, epochs: int) -> None:
+    With `keepers` over 1, that many trainers keep an account each, of their own samples.
+    """
+
+    def __init__(self, rows: int, steps: int, epochs: int, keepers: int = 1) -> None:
         self.rows = rows
         self.steps = steps
         self.epochs = epochs
+        self.keepers = keepers
         self.steps_done = 0
         self.visits_trained = 0
         self.visits_skipped = 0
@@ -28,12 +36,32 @@ class Account:
     def skipped(self, rows: NDArray[np.int64], reason: str) -> None:
         self.steps_done += 1
         self.visits_skipped += rows.size
-        known = self._skipped.get(reason, np.empty(0, dtype=np.int64))
-        self._skipped[reason] = np.union1d(known, rows)
+        self._count_rows(reason, rows)
+
+    def _count_rows(self, reason: str, rows: NDArray[np.int64]) -> None:
+        for other, known in self._skipped.items():
+            if other != reason:  # a row is skipped for the first reason that it was
+                rows = np.setdiff1d(rows, known)
+        self._skipped[reason] = np.union1d(self._skipped.get(reason, _NO_ROWS), rows)
 
     def too_many_skipped(self, allowed_share: float) -> bool:
         """True if more visits were skipped than `allowed_share` of all visits of the run."""
-        return self.visits_skipped > allowed_share * self.rows * self.epochs
+        return self.visits_skipped > allowed_share * self.rows * self.epochs / self.keepers
+
+    def together(self, group: TrainerGroup) -> None:
+        """Add up the accounts of all keepers, on trainer 0. Every trainer calls it."""
+        if self.keepers == 1:
+            return
+        counts = group.gather(np.array([self.visits_trained, self.visits_skipped], dtype=np.int64))
+        rows = [group.gather(self._skipped.get(reason, _NO_ROWS)) for reason in REASONS]
+        if counts is None:
+            return
+        self.visits_trained, self.visits_skipped = np.sum(counts, axis=0).tolist()
+        for reason, found in zip(REASONS, rows, strict=True):
+            for each in found or ():
+                if each.size:
+                    self._count_rows(reason, each)
+        self.keepers = 1
 
     @property
     def rows_skipped(self) -> dict[str, int]:

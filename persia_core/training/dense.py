@@ -1,16 +1,14 @@
-"""The dense network: built from its import path, replicated, synchronised by all-reduce."""
+"""The dense network and its optimizer, built by name."""
 
 import hashlib
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from persia_core.config import ModelConfig
 from persia_core.errors import ConfigError
 from persia_core.models.by_path import model_class
-from persia_core.training.group import TrainerGroup
 
 
 def network_class(config: ModelConfig) -> type[nn.Module]:
@@ -53,14 +51,6 @@ def build_optimizer(config: ModelConfig, model: nn.Module) -> torch.optim.Optimi
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.dense_optimizer {wanted.name}: {error}", "correct its args") from error
     return optimizer
-
-
-def replicate(model: nn.Module, group: TrainerGroup) -> nn.Module:
-    """The model wrapped so that backward averages dense gradients over trainers, overlapped with it."""
-    if group.trainers == 1:
-        return model
-    devices = [group.device.index] if group.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices)
 
 
 def seed_trainer(config: ModelConfig, ds: str, trainer: int) -> None:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from torch._C._distributed_c10d import FileStore
 
 from persia_core.errors import EnvironmentProblem
+
+Number = TypeVar("Number", np.float32, np.float64, np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,17 @@ class TrainerGroup:
         dist.all_reduce(value, op=dist.ReduceOp.MIN, group=self.control)
         return bool(value.item())
 
-    def gather(self, values: NDArray[np.float32]) -> list[NDArray[np.float32]] | None:
+    def gather(self, values: NDArray[Number]) -> list[NDArray[Number]] | None:
         """The arrays [n_k] of all trainers in their order, on trainer 0; None elsewhere."""
         if self.trainers == 1:
             return [values]
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.trainers)]
         dist.all_gather(sizes, torch.tensor([values.size], dtype=torch.int64), group=self.control)
         longest = max(int(size.item()) for size in sizes)
-        padded = torch.zeros(longest, dtype=torch.float32)
-        padded[: values.size] = torch.from_numpy(values)
-        pieces = [torch.zeros(longest) for _ in range(self.trainers)] if self.trainer == 0 else None
+        own = torch.from_numpy(values)
+        padded = torch.zeros(longest, dtype=own.dtype)
+        padded[: values.size] = own
+        pieces = [torch.zeros_like(padded) for _ in range(self.trainers)] if self.trainer == 0 else None
         dist.gather(padded, pieces, dst=0, group=self.control)
         if pieces is None:
             return None

@@ -5,7 +5,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from persia_core._native import EmbeddingWorker
@@ -16,7 +15,9 @@ from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.errors import Diverged
 from persia_core.training.account import NON_FINITE, Account
 from persia_core.training.batches import TrainerBatch
+from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
+from persia_core.training.order import share
 from persia_core.training.progress import Progress
 from persia_core.training.step import TrainingStep
 
@@ -30,7 +31,7 @@ def train(
     group: TrainerGroup,
     worker: EmbeddingWorker,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    dense: DenseUpdate,
     batches: Iterator[TrainerBatch],
     account: Account,
     run_dir: Path,
@@ -39,11 +40,12 @@ def train(
     """Train on all batches, then wait until every gradient has been acknowledged.
 
     `first_step` is the step of the model that the first batch is: schedules count on from it. Fills
-    `account`. Trainer 0 writes the learning curve of its own samples to metrics.jsonl. Raises Diverged,
-    on every trainer alike, as soon as more samples were skipped than the configuration allows.
+    `account`. Trainer 0 writes the learning curve of its own samples to metrics.jsonl. Raises Diverged as
+    soon as more samples were skipped than the configuration allows: on every trainer alike, but in mode
+    async on the one that skipped them.
     """
     model.train()
-    step = TrainingStep(config, group, model, optimizer)
+    step = TrainingStep(config, group, model, dense)
     lead = group.trainer == 0
     progress = Progress("training", account.steps, "steps", quiet=not lead)
     every = max(1, account.steps // LOSS_POINTS)
@@ -55,6 +57,8 @@ def train(
         for ready in pipeline:
             rows = ready.batch.step.rows
             result = step.run(ready.batch.data, ready.lookup.pooled, rows.size)
+            if not dense.averages:  # each trainer skips, and accounts for, its own samples
+                rows = share(rows, group.trainer, group.trainers)
             if result.gradients is None:
                 pipeline.discard(ready)
                 account.skipped(rows, NON_FINITE)
@@ -64,6 +68,8 @@ def train(
                 continue
             factors = learning_rate_factors(config, first_step + ready.batch.step.number)
             pipeline.update(ready, result.gradients, step.embedding_scale, factors)
+            if rows.size:
+                step.apply()
             account.trained(rows)
             meter.add(result.loss, ready.batch.data.rows)
             if lead and account.steps_done % every == 0 and (mean := meter.take()) is not None:

@@ -20,7 +20,8 @@ from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
 from persia_core.training.account import Account
 from persia_core.training.batches import trainer_batches
-from persia_core.training.dense import build_model, build_optimizer, replicate, seed_trainer
+from persia_core.training.dense import build_model, build_optimizer, seed_trainer
+from persia_core.training.dense_update import dense_update
 from persia_core.training.evaluate import Evaluator
 from persia_core.training.group import TrainerGroup
 from persia_core.training.loop import train
@@ -61,7 +62,7 @@ class PartitionRun:
         self._group = TrainerGroup.join(
             trainer,
             cluster.trainers,
-            config.training.device,
+            "cpu" if config.training.mode == "async" else config.training.device,
             job.run_dir / RENDEZVOUS,
             local_trainers=cluster.trainers,
             timeout_s=cluster.timeout_s,
@@ -103,24 +104,26 @@ class PartitionRun:
 
     def train(self) -> tuple[Account, float]:
         """Train on the partition and drain; returns the account of samples and the seconds it took."""
-        training, trainers = self._config.training, self._group.trainers
-        seed_trainer(self._config, self._job.ds, self._group.trainer)
+        config, trainers = self._config, self._group.trainers
+        training = config.training
+        seed_trainer(config, self._job.ds, self._group.trainer)
         epochs = training.epochs
         if self._job.parent_dir is None:
             epochs = training.cold_start_epochs or epochs
         order = SampleOrder(
             self._partition.rows, training.global_batch_size, epochs, training.shuffle, training.seed
         )
-        account = Account(self._partition.rows, order.steps, epochs)
-        batches = trainer_batches(self._config, self._partition, order, self._group.trainer, trainers)
-        model = replicate(self._model, self._group)
+        dense = dense_update(config, self._group, self._model, self._optimizer, self._job.run_dir)
+        keepers = 1 if dense.averages else trainers
+        account = Account(self._partition.rows, order.steps, epochs, keepers)
+        batches = trainer_batches(config, self._partition, order, self._group.trainer, trainers)
         started = time.monotonic()
         train(
-            self._config,
+            config,
             self._group,
             self._worker,
-            model,
-            self._optimizer,
+            self._model,
+            dense,
             batches,
             account,
             self._job.run_dir,
@@ -128,6 +131,8 @@ class PartitionRun:
         )
         self._group.barrier()  # every trainer has drained: nothing is in flight
         seconds = time.monotonic() - started
+        dense.settle()
+        account.together(self._group)
         log.info(
             "trained: %d samples in %d steps, %.1f s, %.0f samples/s",
             account.visits_trained,

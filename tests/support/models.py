@@ -1,8 +1,10 @@
 """Dense networks that misbehave on purpose; the trainers of a test job import them by path."""
 
 import time
+from pathlib import Path
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from persia_core.models.dnn import DNN
@@ -45,3 +47,22 @@ class BlindToEmbeddings(nn.Module):
 
     def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
         return torch.squeeze(self.linear(dense), 1)
+
+
+class WaitsForTheOther(DNN):
+    """Trainer 1 begins its first training batch when trainer 0 is at number `batches`, told by a file."""
+
+    def __init__(self, dense_dim: int, embedding_dims: dict[str, int], *, path: str, batches: int) -> None:
+        super().__init__(dense_dim, embedding_dims, hidden=(8,))
+        self.path = Path(path)
+        self.left = batches
+
+    def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
+        if self.training:
+            self.left -= 1
+            if dist.get_rank() == 0 and self.left == 0:
+                self.path.touch()
+            while dist.get_rank() == 1 and not self.path.exists():
+                time.sleep(0.01)
+        logits: Tensor = super().forward(dense, embeddings)
+        return logits

@@ -1,0 +1,46 @@
+"""How a model is trained: the section `training` of a configuration."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from persia_core.config.base import Section
+
+
+class DenseOptimizer(Section):
+    """An optimizer of torch.optim by name, with its own arguments (lr, weight_decay, ...)."""
+
+    name: str = "Adam"
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
+class Training(Section):
+    """How a partition is trained on."""
+
+    mode: Literal["sync", "hybrid", "async"] = "hybrid"
+    model: str  # import path "package.module:Class" of an ordinary torch.nn.Module
+    model_args: dict[str, Any] = Field(default_factory=dict)
+    seed: int = 42
+    global_batch_size: Annotated[int, Field(ge=1)] = 1024  # samples per step, over all trainers
+    epochs: Annotated[int, Field(ge=1)] = 1
+    cold_start_epochs: Annotated[int, Field(ge=1)] | None = None  # default: epochs
+    shuffle: bool = False  # else the order of the partition, which is by time
+    staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
+    dense_optimizer: DenseOptimizer = DenseOptimizer()
+    max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @model_validator(mode="after")
+    def _sync_is_not_stale(self) -> "Training":
+        if self.mode == "sync" and self.staleness != 1:
+            raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
+        return self
+
+    @model_validator(mode="after")
+    def _async_is_on_the_host(self) -> "Training":
+        if self.mode == "async" and self.device == "cuda":
+            raise ValueError(
+                "mode async keeps the dense parameters in the host's memory, where all trainers change them; "
+                "set device: cpu, or mode: hybrid"
+            )
+        return self
