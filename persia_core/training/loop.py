@@ -13,7 +13,7 @@ from persia_core.config import ModelConfig
 from persia_core.embedding.pipeline import EmbeddingPipeline
 from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.errors import Diverged
-from persia_core.training.account import NON_FINITE, Account
+from persia_core.training.account import Account
 from persia_core.training.batches import TrainerBatch
 from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
@@ -56,18 +56,19 @@ def train(
     ):
         for ready in pipeline:
             rows = ready.batch.step.rows
-            result = step.run(ready.batch.data, ready.lookup.pooled, rows.size)
+            result = step.run(ready.batch.data, ready.lookup, rows.size)
             if not dense.averages:  # each trainer skips, and accounts for, its own samples
                 rows = share(rows, group.trainer, group.trainers)
-            if result.gradients is None:
+            if result.skip is not None:
                 pipeline.discard(ready)
-                account.skipped(rows, NON_FINITE)
+                account.skipped(rows, result.skip)
                 log.warning("step %d skipped: a loss or gradient is not finite", ready.batch.step.number)
                 if account.too_many_skipped(config.training.max_skipped_share):
                     raise _diverged(config, account)
                 continue
             factors = learning_rate_factors(config, first_step + ready.batch.step.number)
-            pipeline.update(ready, result.gradients, step.embedding_scale, factors)
+            # Before the dense step: the gradients are on their way to the servers meanwhile.
+            pipeline.update(ready, result.gradients, result.scale, factors)
             if rows.size:
                 step.apply()
             account.trained(rows)

@@ -1,5 +1,6 @@
 """One training step of the hybrid algorithm, as one trainer sees it."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,19 +8,30 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.utils import get_total_norm
 
+from persia_core._native import Lookup
 from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch
+from persia_core.training.account import NON_FINITE
 from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
+from persia_core.training.network import TrainedNetwork
+from persia_core.training.staging import HostStaging
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """`loss` is the sum over this trainer's samples. Without gradients the step is to be skipped."""
+    """`loss` is the sum over this trainer's samples.
+
+    `gradients` are those of the features' activations, to be applied times `scale`. With a reason in
+    `skip` they are not to be used, and `apply` is not to be called.
+    """
 
     loss: float
-    gradients: list[NDArray[np.float32]] | None
+    gradients: list[NDArray[np.float32]]
+    scale: float
+    skip: str | None
 
 
 class TrainingStep:
@@ -27,54 +39,44 @@ class TrainingStep:
 
     The loss is the mean over the global batch. Where backward averages dense gradients over K trainers,
     each trainer's loss is K * (sum over its samples) / (samples of the step), and the embedding gradients
-    carry that factor K and are applied times `embedding_scale` = 1/K. In mode async each trainer's loss is
-    (sum over its samples) / (samples of the step): the gradients of K trainers, applied one after another,
-    add up to that of the step, for rows and dense parameters alike.
+    carry that factor K and are applied times 1/K. In mode async each trainer's loss is (sum over its
+    samples) / (samples of the step): the gradients of K trainers, applied one after another, add up to that
+    of the step, for rows and dense parameters alike.
     """
 
     def __init__(
         self, config: ModelConfig, group: TrainerGroup, model: nn.Module, dense: DenseUpdate
     ) -> None:
-        self._names = [feature.name for feature in config.id_features]
-        self._group = group
+        names = [feature.name for feature in config.id_features]
+        self._trained = TrainedNetwork(model, names).to(group.device)
+        self._replica = dense.replicate(self._trained)
         self._dense = dense
-        self._model = dense.replicate(model)
         self._factor = group.trainers if dense.averages else 1
-        self.embedding_scale = 1.0 / self._factor
+        self._staging = HostStaging()
 
-    def run(self, data: HashedBatch, pooled: list[NDArray[np.float32]], global_rows: int) -> StepResult:
+    def run(self, data: HashedBatch, lookup: Lookup, global_rows: int) -> StepResult:
         """The gradients of this trainer's share; every trainer calls it for every step, share empty or not.
 
         A non-finite loss, dense gradient or embedding gradient skips the dense and the embedding update of
         the step: on all trainers if it happens on one, in mode async on that one alone.
         """
-        device = self._group.device
-        leaves = [torch.from_numpy(array).to(device).requires_grad_(True) for array in pooled]
-        labels = torch.from_numpy(data.labels).to(device)
-        self._model.zero_grad(set_to_none=True)
-        logits = self._model(
-            torch.from_numpy(data.dense).to(device), dict(zip(self._names, leaves, strict=True))
-        )
-        loss_sum = binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        (loss_sum * (self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
-        gradients = [
-            np.zeros(array.shape, np.float32) if leaf.grad is None else leaf.grad.cpu().numpy()
-            for leaf, array in zip(leaves, pooled, strict=True)
-        ]
-        loss = float(loss_sum.detach())
-        finite = bool(np.isfinite(loss)) and self._dense_finite()
-        finite = finite and all(bool(np.isfinite(gradient).all()) for gradient in gradients)
-        if not (self._group.all_true(finite) if self._dense.averages else finite):
-            return StepResult(loss, None)
-        return StepResult(loss, gradients)
+        inputs = self._staging.to_device(data, lookup)
+        self._replica.zero_grad(set_to_none=True)
+        logits = self._replica(inputs.dense, inputs.buffers, inputs.places)
+        loss = binary_cross_entropy_with_logits(logits, inputs.labels, reduction="sum")
+        self._trained.loss_is_finite = torch.isfinite(loss.detach())
+        (loss * (self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
+        report = torch.stack([loss.detach(), self._norm(), *self._trained.outcome()])
+        gradients, numbers = self._staging.to_host(self._trained.gradients, inputs.places, report)
+        loss_sum, norm, bad_gradient, bad_loss = numbers
+        finite = math.isfinite(norm) and not bad_gradient and not bad_loss
+        return StepResult(loss_sum, gradients, 1.0 / self._factor, None if finite else NON_FINITE)
 
     def apply(self) -> None:
         """Change the dense parameters by the gradients of the last `run`, which was not skipped."""
         self._dense.step()
 
-    def _dense_finite(self) -> bool:
-        return all(
-            bool(torch.isfinite(parameter.grad).all())
-            for parameter in self._model.parameters()
-            if parameter.grad is not None
-        )
+    def _norm(self) -> torch.Tensor:
+        """Of the dense gradients: not finite if one of them is not. The same on all averaging trainers."""
+        network = self._trained.network
+        return get_total_norm([each.grad for each in network.parameters() if each.grad is not None])

@@ -1,4 +1,4 @@
-"""Shared dense parameters: the result is that of one optimizer that takes all trainers' steps in their order."""
+"""Shared dense parameters: whoever steps, the result is that of one optimizer that takes all steps."""
 
 import copy
 import threading
