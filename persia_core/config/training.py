@@ -14,6 +14,19 @@ class DenseOptimizer(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
+class LossScaling(Section):
+    """With float16 the loss is multiplied by a scale, lest small gradients vanish, and gradients are divided.
+
+    A step whose gradients overflow is skipped and lowers the scale; `growth_interval` steps without overflow
+    raise it: the rules of torch.amp.GradScaler.
+    """
+
+    initial: Annotated[float, Field(gt=0, le=2.0**24)] = 65_536.0
+    growth_factor: Annotated[float, Field(gt=1, le=16)] = 2.0
+    backoff_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    growth_interval: Annotated[int, Field(ge=1)] = 2000  # steps
+
+
 class Training(Section):
     """How a partition is trained on."""
 
@@ -27,6 +40,9 @@ class Training(Section):
     shuffle: bool = False  # else the order of the partition, which is by time
     staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
     dense_optimizer: DenseOptimizer = DenseOptimizer()
+    # Of the dense network's arithmetic where torch.autocast allows; parameters and evaluation stay float32.
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    loss_scaling: LossScaling | None = None  # with float16; null: the defaults
     max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
@@ -34,6 +50,14 @@ class Training(Section):
     def _sync_is_not_stale(self) -> "Training":
         if self.mode == "sync" and self.staleness != 1:
             raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
+        return self
+
+    @model_validator(mode="after")
+    def _only_float16_is_scaled(self) -> "Training":
+        if self.loss_scaling is not None and self.precision != "float16":
+            raise ValueError(
+                f"loss_scaling is for precision float16; remove it, precision is {self.precision}"
+            )
         return self
 
     @model_validator(mode="after")

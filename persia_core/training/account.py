@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from persia_core.training.group import TrainerGroup
 
 NON_FINITE = "non_finite_gradient"
-REASONS = (NON_FINITE,)
+OVERFLOW = "loss_scale_overflow"  # of a gradient, with a finite loss: part of finding the loss scale
+REASONS = (NON_FINITE, OVERFLOW)
 _NO_ROWS = np.empty(0, dtype=np.int64)
 
 
@@ -26,6 +27,7 @@ class Account:
         self.steps_done = 0
         self.visits_trained = 0
         self.visits_skipped = 0
+        self._visits_unexplained = 0
         self.losses: list[tuple[int, float]] = []
         self._skipped: dict[str, NDArray[np.int64]] = {}
 
@@ -36,6 +38,8 @@ class Account:
     def skipped(self, rows: NDArray[np.int64], reason: str) -> None:
         self.steps_done += 1
         self.visits_skipped += rows.size
+        if reason != OVERFLOW:
+            self._visits_unexplained += rows.size
         self._count_rows(reason, rows)
 
     def _count_rows(self, reason: str, rows: NDArray[np.int64]) -> None:
@@ -45,8 +49,11 @@ class Account:
         self._skipped[reason] = np.union1d(self._skipped.get(reason, _NO_ROWS), rows)
 
     def too_many_skipped(self, allowed_share: float) -> bool:
-        """True if more visits were skipped than `allowed_share` of all visits of the run."""
-        return self.visits_skipped > allowed_share * self.rows * self.epochs / self.keepers
+        """True if more visits were skipped than `allowed_share` of all visits of the run.
+
+        Overflows do not count: a loss scale is found by raising it until gradients overflow.
+        """
+        return self._visits_unexplained > allowed_share * self.rows * self.epochs / self.keepers
 
     def together(self, group: TrainerGroup) -> None:
         """Add up the accounts of all keepers, on trainer 0. Every trainer calls it."""

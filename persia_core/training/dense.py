@@ -1,14 +1,17 @@
 """The dense network and its optimizer, built by name."""
 
 import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from persia_core.config import ModelConfig
+from persia_core.config.training import LossScaling
 from persia_core.errors import ConfigError
 from persia_core.models.by_path import model_class
+from persia_core.training.loss_scale import LossScale
 
 
 def network_class(config: ModelConfig) -> type[nn.Module]:
@@ -51,6 +54,35 @@ def build_optimizer(config: ModelConfig, model: nn.Module) -> torch.optim.Optimi
     except (TypeError, ValueError) as error:
         raise ConfigError(f"training.dense_optimizer {wanted.name}: {error}", "correct its args") from error
     return optimizer
+
+
+@dataclass
+class DenseTraining:
+    """The dense network and everything that training it changes."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_scale: LossScale | None  # with precision float16
+
+    @staticmethod
+    def build(config: ModelConfig, device: torch.device) -> "DenseTraining":
+        """As a cold start begins. Raises ConfigError for names or arguments that do not fit."""
+        model = build_model(config).to(device)
+        scaled = config.training.precision == "float16"
+        return DenseTraining(
+            model,
+            build_optimizer(config, model),
+            LossScale(config.training.loss_scaling or LossScaling()) if scaled else None,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """For state.json, beside what is saved of model and optimizer."""
+        return {} if self.loss_scale is None else {"loss_scale": self.loss_scale.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint whose model and optimizer are restored already."""
+        if self.loss_scale is not None and "loss_scale" in state:
+            self.loss_scale.load_state_dict(state["loss_scale"])
 
 
 def seed_trainer(config: ModelConfig, ds: str, trainer: int) -> None:

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from persia_core.config import ModelConfig
 from persia_core.launch.segments import shared_memory
+from persia_core.training.dense import DenseTraining
 from persia_core.training.group import TrainerGroup
 from persia_core.training.shared_dense import SharedDense
 
@@ -72,12 +73,11 @@ class Independent:
 def dense_update(
     config: ModelConfig,
     group: TrainerGroup,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    dense: DenseTraining,
     run_dir: Path,
 ) -> DenseUpdate:
     """The way of `training.mode`. Every trainer calls it at the same time; see SharedDense for errors."""
     if config.training.mode != "async":
-        return Lockstep(group, optimizer)
+        return Lockstep(group, dense.optimizer)
     path = shared_memory(run_dir) / SHARED_DENSE
-    return Independent(SharedDense(path, group, model, optimizer))
+    return Independent(SharedDense(path, group, dense.model, dense.optimizer))

@@ -5,8 +5,6 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from torch import nn
-
 from persia_core._native import EmbeddingWorker
 from persia_core.checkpoint.layout import METRICS_LINES
 from persia_core.config import ModelConfig
@@ -15,6 +13,7 @@ from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.errors import Diverged
 from persia_core.training.account import Account
 from persia_core.training.batches import TrainerBatch
+from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
 from persia_core.training.order import share
@@ -30,8 +29,8 @@ def train(
     config: ModelConfig,
     group: TrainerGroup,
     worker: EmbeddingWorker,
-    model: nn.Module,
-    dense: DenseUpdate,
+    dense: DenseTraining,
+    update: DenseUpdate,
     batches: Iterator[TrainerBatch],
     account: Account,
     run_dir: Path,
@@ -44,8 +43,8 @@ def train(
     soon as more samples were skipped than the configuration allows: on every trainer alike, but in mode
     async on the one that skipped them.
     """
-    model.train()
-    step = TrainingStep(config, group, model, dense)
+    dense.model.train()
+    step = TrainingStep(config, group, dense, update)
     lead = group.trainer == 0
     progress = Progress("training", account.steps, "steps", quiet=not lead)
     every = max(1, account.steps // LOSS_POINTS)
@@ -57,12 +56,12 @@ def train(
         for ready in pipeline:
             rows = ready.batch.step.rows
             result = step.run(ready.batch.data, ready.lookup, rows.size)
-            if not dense.averages:  # each trainer skips, and accounts for, its own samples
+            if not update.averages:  # each trainer skips, and accounts for, its own samples
                 rows = share(rows, group.trainer, group.trainers)
             if result.skip is not None:
                 pipeline.discard(ready)
                 account.skipped(rows, result.skip)
-                log.warning("step %d skipped: a loss or gradient is not finite", ready.batch.step.number)
+                log.warning("step %d skipped: %s", ready.batch.step.number, result.skip)
                 if account.too_many_skipped(config.training.max_skipped_share):
                     raise _diverged(config, account)
                 continue

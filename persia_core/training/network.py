@@ -29,21 +29,27 @@ class TrainedNetwork(nn.Module):
     them, so the trainers agree at no cost; a dense gradient that is not finite is so on all of them anyway.
     """
 
-    def __init__(self, network: nn.Module, names: list[str]) -> None:
-        """`names` are those of the id features, in their order."""
+    def __init__(self, network: nn.Module, names: list[str], precision: str = "float32") -> None:
+        """`names` are those of the id features, in their order; `precision` is training.precision."""
         super().__init__()
         self.network = network
         self.verdict = nn.Parameter(torch.zeros(2))
         self.loss_is_finite: Tensor = torch.tensor(True)  # to be set between forward and backward
         self.gradients: list[Tensor] = []  # after backward: of each buffer, in its shape
         self._names = names
+        self._dtype = getattr(torch, precision)
 
     def forward(self, dense: Tensor, buffers: list[Tensor], places: list[Place]) -> Tensor:
-        """Logits, float32 [n]. `buffers` are flat float32, `places` says which part is which feature's."""
+        """Logits, float32 [n], whatever the precision inside.
+
+        `buffers` are flat float32; `places` says which part of them is which feature's.
+        """
         nothing, *features = _Exchange.apply(self.verdict, self, places, *buffers)  # type: ignore[no-untyped-call]
-        logits: Tensor = self.network(dense, dict(zip(self._names, features, strict=True))).float()
+        with torch.autocast(dense.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            logits = self.network(dense, dict(zip(self._names, features, strict=True)))
         # A network may ignore its embeddings, and backward must reach _Exchange all the same.
-        return torch.add(logits, nothing)
+        found: Tensor = logits.float() + nothing
+        return found
 
     def outcome(self) -> Tensor:
         """The verdict of the last backward pass, averaged where replicas average; [0, 0] if all is well."""

@@ -20,7 +20,7 @@ from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
 from persia_core.training.account import Account
 from persia_core.training.batches import trainer_batches
-from persia_core.training.dense import build_model, build_optimizer, seed_trainer
+from persia_core.training.dense import DenseTraining, seed_trainer
 from persia_core.training.dense_update import dense_update
 from persia_core.training.evaluate import Evaluator
 from persia_core.training.group import TrainerGroup
@@ -70,9 +70,8 @@ class PartitionRun:
         )
         self._partition = LocalPartition(job.partition_dir, _manifest(job.partition_dir), config)
         self._worker = _connect(config, trainer)
-        self._model = build_model(config).to(self._group.device)
-        self._optimizer = build_optimizer(config, self._model)
-        self._evaluator = Evaluator(config, self._group, self._worker, self._model)
+        self._dense = DenseTraining.build(config, self._group.device)
+        self._evaluator = Evaluator(config, self._group, self._worker, self._dense.model)
         self._first_step = 0
 
     def restore(self) -> None:
@@ -85,7 +84,9 @@ class PartitionRun:
                 parts = [part for part in _manifest(parent).parts if is_embedding_part(part.path)]
                 self._worker.load([str(parent / part.path) for part in parts])
                 log.info("restored %d rows from %s", sum(part.rows or 0 for part in parts), self._job.parent)
-            self._first_step = int(load_dense(parent, self._model, self._optimizer)["step"])
+            state = load_dense(parent, self._dense.model, self._dense.optimizer)
+            self._dense.load_state_dict(state)
+            self._first_step = int(state["step"])
         # Before the first lookup: rows that are too old must be gone from the evaluation too.
         if self._lead and (day := logical_day(self._config, self._job.ds)) is not None:
             self._worker.advance_day(day)
@@ -113,8 +114,8 @@ class PartitionRun:
         order = SampleOrder(
             self._partition.rows, training.global_batch_size, epochs, training.shuffle, training.seed
         )
-        dense = dense_update(config, self._group, self._model, self._optimizer, self._job.run_dir)
-        keepers = 1 if dense.averages else trainers
+        update = dense_update(config, self._group, self._dense, self._job.run_dir)
+        keepers = 1 if update.averages else trainers
         account = Account(self._partition.rows, order.steps, epochs, keepers)
         batches = trainer_batches(config, self._partition, order, self._group.trainer, trainers)
         started = time.monotonic()
@@ -122,8 +123,8 @@ class PartitionRun:
             config,
             self._group,
             self._worker,
-            self._model,
-            dense,
+            self._dense,
+            update,
             batches,
             account,
             self._job.run_dir,
@@ -131,7 +132,7 @@ class PartitionRun:
         )
         self._group.barrier()  # every trainer has drained: nothing is in flight
         seconds = time.monotonic() - started
-        dense.settle()
+        update.settle()
         account.together(self._group)
         log.info(
             "trained: %d samples in %d steps, %.1f s, %.0f samples/s",
@@ -156,10 +157,10 @@ class PartitionRun:
                 "step": self._first_step + account.steps,
                 "position": {"ds": self._job.ds, "rows": self._partition.rows, "complete": True},
                 "seed": self._config.training.seed,
+                **self._dense.state_dict(),
             }
-            write_checkpoint(
-                self._config, self._job.run_dir, lineage, self._worker, self._model, self._optimizer, state
-            )
+            model, optimizer = self._dense.model, self._dense.optimizer
+            write_checkpoint(self._config, self._job.run_dir, lineage, self._worker, model, optimizer, state)
         self._group.barrier()
 
     def report(self, account: Account, seconds: float, before: Metrics | None) -> None:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import get_total_norm
 
 from persia_core._native import Lookup
 from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch
-from persia_core.training.account import NON_FINITE
+from persia_core.training.account import NON_FINITE, OVERFLOW
+from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
 from persia_core.training.network import TrainedNetwork
@@ -45,36 +45,59 @@ class TrainingStep:
     """
 
     def __init__(
-        self, config: ModelConfig, group: TrainerGroup, model: nn.Module, dense: DenseUpdate
+        self,
+        config: ModelConfig,
+        group: TrainerGroup,
+        dense: DenseTraining,
+        update: DenseUpdate,
     ) -> None:
         names = [feature.name for feature in config.id_features]
-        self._trained = TrainedNetwork(model, names).to(group.device)
-        self._replica = dense.replicate(self._trained)
-        self._dense = dense
-        self._factor = group.trainers if dense.averages else 1
+        self._trained = TrainedNetwork(dense.model, names, config.training.precision).to(group.device)
+        self._replica = update.replicate(self._trained)
+        self._update = update
+        self._factor = group.trainers if update.averages else 1
+        self._loss_scale = dense.loss_scale
         self._staging = HostStaging()
 
     def run(self, data: HashedBatch, lookup: Lookup, global_rows: int) -> StepResult:
         """The gradients of this trainer's share; every trainer calls it for every step, share empty or not.
 
         A non-finite loss, dense gradient or embedding gradient skips the dense and the embedding update of
-        the step: on all trainers if it happens on one, in mode async on that one alone.
+        the step: on all trainers if it happens on one, in mode async on that one alone. The loss scale
+        follows.
         """
         inputs = self._staging.to_device(data, lookup)
         self._replica.zero_grad(set_to_none=True)
         logits = self._replica(inputs.dense, inputs.buffers, inputs.places)
         loss = binary_cross_entropy_with_logits(logits, inputs.labels, reduction="sum")
         self._trained.loss_is_finite = torch.isfinite(loss.detach())
-        (loss * (self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
+        scale = 1.0 if self._loss_scale is None else self._loss_scale.scale
+        (loss * (scale * self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
         report = torch.stack([loss.detach(), self._norm(), *self._trained.outcome()])
         gradients, numbers = self._staging.to_host(self._trained.gradients, inputs.places, report)
         loss_sum, norm, bad_gradient, bad_loss = numbers
-        finite = math.isfinite(norm) and not bad_gradient and not bad_loss
-        return StepResult(loss_sum, gradients, 1.0 / self._factor, None if finite else NON_FINITE)
+        overflow = bool(bad_gradient) or not math.isfinite(norm)
+        skip = self._reason(overflow, bool(bad_loss))
+        if self._loss_scale is not None:
+            self._loss_scale.update(skip is not None)
+            if skip is None:
+                self._unscale(scale)
+        return StepResult(loss_sum, gradients, 1.0 / (scale * self._factor), skip)
 
     def apply(self) -> None:
         """Change the dense parameters by the gradients of the last `run`, which was not skipped."""
-        self._dense.step()
+        self._update.step()
+
+    def _reason(self, overflow: bool, bad_loss: bool) -> str | None:
+        if not (overflow or bad_loss):
+            return None
+        scaled = self._loss_scale is not None and self._loss_scale.explains_overflow
+        return OVERFLOW if scaled and not bad_loss else NON_FINITE
+
+    def _unscale(self, scale: float) -> None:
+        for parameter in self._trained.network.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0 / scale)
 
     def _norm(self) -> torch.Tensor:
         """Of the dense gradients: not finite if one of them is not. The same on all averaging trainers."""

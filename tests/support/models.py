@@ -66,3 +66,18 @@ class WaitsForTheOther(DNN):
                 time.sleep(0.01)
         logits: Tensor = super().forward(dense, embeddings)
         return logits
+
+
+class OverflowOnMarkedBatch(DNN):
+    """Infinite gradients of the embeddings alone for a batch in which any dense value exceeds `marker`."""
+
+    def __init__(self, dense_dim: int, embedding_dims: dict[str, int], *, marker: float) -> None:
+        super().__init__(dense_dim, embedding_dims, hidden=(8,))
+        self.marker = marker
+
+    def forward(self, dense: Tensor, embeddings: dict[str, Tensor]) -> Tensor:
+        if self.training and bool((dense > self.marker).any()):
+            for value in embeddings.values():
+                value.register_hook(lambda gradient: gradient * float("inf"))
+        logits: Tensor = super().forward(dense, embeddings)
+        return logits
