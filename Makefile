@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
-    check clean
+    gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -105,6 +105,11 @@ build/bench/.built: $(wildcard native/bench/*) native/CMakeLists.txt $(VENV)/.re
 
 bench-store: setup $(BENCH_PACKAGES)/.installed build/bench/.built ## the store beside its peers (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.store $(if $(SMALL),--small) $(ARGS)
+
+gpu-checks: setup ## on a machine with a GPU: the CUDA path against the CPU, and samples/s (ARGS=options)
+	@$(BIN)/python -c 'import sys, torch; torch.cuda.is_available() or sys.exit("gpu-checks: there is no CUDA device here")'
+	@$(BIN)/python -m pytest tests/gpu
+	@$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 check: lint types native-tests test ## what .ci/run runs, but for the fuzzing
 

@@ -10,6 +10,7 @@ from persia_core.checkpoint.layout import METRICS_LINES
 from persia_core.config import ModelConfig
 from persia_core.embedding.pipeline import EmbeddingPipeline
 from persia_core.embedding.schedule import learning_rate_factors
+from persia_core.embedding.tables import table_indices
 from persia_core.errors import Diverged
 from persia_core.training.account import Account
 from persia_core.training.batches import TrainerBatch
@@ -18,6 +19,7 @@ from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
 from persia_core.training.order import share
 from persia_core.training.progress import Progress
+from persia_core.training.staging import staging_for
 from persia_core.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ def train(
     async on the one that skipped them.
     """
     dense.model.train()
-    step = TrainingStep(config, group, dense, update)
+    staging = staging_for(group.device, table_indices(config), config.training.staleness)
+    step = TrainingStep(config, group, dense, update, staging)
     lead = group.trainer == 0
     progress = Progress("training", account.steps, "steps", quiet=not lead)
     every = max(1, account.steps // LOSS_POINTS)
@@ -53,9 +56,9 @@ def train(
         EmbeddingPipeline(worker, batches, config.training.staleness) as pipeline,
         (run_dir / METRICS_LINES).open("w" if lead else "a") as lines,
     ):
-        for ready in pipeline:
+        for ready, inputs in staging.ahead(pipeline):
             rows = ready.batch.step.rows
-            result = step.run(ready.batch.data, ready.lookup, rows.size)
+            result = step.run(inputs, rows.size)
             if not update.averages:  # each trainer skips, and accounts for, its own samples
                 rows = share(rows, group.trainer, group.trainers)
             if result.skip is not None:

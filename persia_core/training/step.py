@@ -9,15 +9,13 @@ from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils import get_total_norm
 
-from persia_core._native import Lookup
 from persia_core.config import ModelConfig
-from persia_core.data.batch import HashedBatch
 from persia_core.training.account import NON_FINITE, OVERFLOW
 from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import DenseUpdate
 from persia_core.training.group import TrainerGroup
 from persia_core.training.network import TrainedNetwork
-from persia_core.training.staging import HostStaging
+from persia_core.training.staging import Inputs, Staging
 
 
 @dataclass(frozen=True)
@@ -50,31 +48,33 @@ class TrainingStep:
         group: TrainerGroup,
         dense: DenseTraining,
         update: DenseUpdate,
+        staging: Staging,
     ) -> None:
         names = [feature.name for feature in config.id_features]
-        self._trained = TrainedNetwork(dense.model, names, config.training.precision).to(group.device)
-        self._replica = update.replicate(self._trained)
+        self.network = TrainedNetwork(dense.model, names, config.training.precision).to(group.device)
+        self._replica = update.replicate(self.network)
         self._update = update
+        self.optimizer = dense.optimizer
         self._factor = group.trainers if update.averages else 1
         self._loss_scale = dense.loss_scale
-        self._staging = HostStaging()
+        self._staging = staging
 
-    def run(self, data: HashedBatch, lookup: Lookup, global_rows: int) -> StepResult:
+    def run(self, inputs: Inputs, global_rows: int) -> StepResult:
         """The gradients of this trainer's share; every trainer calls it for every step, share empty or not.
 
         A non-finite loss, dense gradient or embedding gradient skips the dense and the embedding update of
         the step: on all trainers if it happens on one, in mode async on that one alone. The loss scale
         follows.
         """
-        inputs = self._staging.to_device(data, lookup)
+        self._staging.use(inputs)
         self._replica.zero_grad(set_to_none=True)
         logits = self._replica(inputs.dense, inputs.buffers, inputs.places)
         loss = binary_cross_entropy_with_logits(logits, inputs.labels, reduction="sum")
-        self._trained.loss_is_finite = torch.isfinite(loss.detach())
+        self.network.loss_is_finite = torch.isfinite(loss.detach())
         scale = 1.0 if self._loss_scale is None else self._loss_scale.scale
         (loss * (scale * self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
-        report = torch.stack([loss.detach(), self._norm(), *self._trained.outcome()])
-        gradients, numbers = self._staging.to_host(self._trained.gradients, inputs.places, report)
+        report = torch.stack([loss.detach(), self._norm(), *self.network.outcome()])
+        gradients, numbers = self._staging.to_host(self.network.gradients, inputs.places, report)
         loss_sum, norm, bad_gradient, bad_loss = numbers
         overflow = bool(bad_gradient) or not math.isfinite(norm)
         skip = self._reason(overflow, bool(bad_loss))
@@ -95,11 +95,11 @@ class TrainingStep:
         return OVERFLOW if scaled and not bad_loss else NON_FINITE
 
     def _unscale(self, scale: float) -> None:
-        for parameter in self._trained.network.parameters():
+        for parameter in self.network.network.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(1.0 / scale)
 
     def _norm(self) -> torch.Tensor:
         """Of the dense gradients: not finite if one of them is not. The same on all averaging trainers."""
-        network = self._trained.network
-        return get_total_norm([each.grad for each in network.parameters() if each.grad is not None])
+        dense = self.network.network.parameters()
+        return get_total_norm([each.grad for each in dense if each.grad is not None])

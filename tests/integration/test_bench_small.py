@@ -5,6 +5,7 @@ import math
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,12 @@ def test_the_store_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) -> No
     plot = (tmp_path / "bench_store.svg").read_text(encoding="utf-8")
     words = {word.strip() for word in re.findall(r">([^<>]+)</text>", plot)}
     assert {"ours", "fbgemm", "torch", "reference", "limit"} <= words
+
+
+def test_the_gpu_benchmark_runs_without_one(tmp_path: Path) -> None:
+    options = ["--device", "cpu", "--batches", "64", "--steps", "2", "--rounds", "1", "--out", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "benchmarks.gpu", *options], cwd=PROJECT, check=True, timeout=400)
+    result = json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))
+    assert result["figures"].keys() == {"with_staging_ratio_batch64", "with_rows_ratio_batch64"}
+    for name in ("dense alone", "with staging", "with rows"):
+        assert all(value > 0 for value in result["samples"]["64"][name]["samples/s"])

@@ -13,17 +13,12 @@ from persia_core import _native
 from persia_core.config import ModelConfig
 from persia_core.config.training import LossScaling
 from persia_core.data.batch import HashedBatch
-from persia_core.embedding.tables import table_indices, table_specs
 from persia_core.training.account import NON_FINITE, OVERFLOW, Account
-from persia_core.training.dense import DenseTraining
-from persia_core.training.dense_update import Lockstep
-from persia_core.training.group import TrainerGroup
 from persia_core.training.loss_scale import LossScale
-from persia_core.training.step import StepResult, TrainingStep
+from tests.support.one_trainer import OneTrainer
 from tests.support.small_config import small_config
 
 ROWS = 32
-CPU = torch.device("cpu")
 
 
 def configured(precision: str, **training: Any) -> ModelConfig:
@@ -36,49 +31,15 @@ def configured(precision: str, **training: Any) -> ModelConfig:
     return small_config(training=section | training)
 
 
-class OneTrainer:
-    """A training step on a real worker, and batches for it."""
+def one_trainer(precision: str, **training: Any) -> OneTrainer:
+    return OneTrainer(configured(precision, **training), ROWS)
 
-    def __init__(self, config: ModelConfig) -> None:
-        self.config = config
-        group = TrainerGroup(0, 1, CPU, None)
-        self.dense = DenseTraining.build(config, CPU)
-        self.plain = copy.deepcopy(self.dense.model)
-        self.step = TrainingStep(config, group, self.dense, Lockstep(group, self.dense.optimizer))
-        self._worker = _native.EmbeddingWorker(
-            transport="in-process",
-            servers=1,
-            tables=table_specs(config),
-            features=table_indices(config),
-            trainer=0,
-            trainers=1,
-            staleness=1024,
-            sync=False,
-            seed=1,
-            timeout_s=20.0,
-        )
-        self._worker.configure()
 
-    def batch(self, number: int, marked: bool = False) -> tuple[HashedBatch, _native.Lookup]:
-        rng = np.random.default_rng(number)
-        bits = self.config.dataset.prefix_bits
-        ids = []
-        for feature in self.config.id_features:
-            prefix = self.config.table(feature.table).prefix
-            ids.append(rng.integers(0, 20, ROWS).astype(np.uint64) + np.uint64(prefix << (64 - bits)))
-        offsets = [np.arange(ROWS + 1, dtype=np.int64)] * len(ids)
-        dense = rng.standard_normal((ROWS, len(self.config.dense_features))).astype(np.float32)
-        dense[0, 0] = 200.0 if marked else 0.0
-        labels = (rng.random(ROWS) < 0.5).astype(np.float32)
-        data = HashedBatch(labels, dense, ids, offsets)
-        return data, self._worker.lookup(number, ids, offsets, True)
-
-    def run(self, number: int, marked: bool = False) -> StepResult:
-        data, lookup = self.batch(number, marked)
-        result = self.step.run(data, lookup, ROWS)
-        if result.skip is None:
-            self.step.apply()
-        return result
+def batch(one: OneTrainer, number: int, marked: bool = False) -> tuple[HashedBatch, _native.Lookup]:
+    data = one.data(number)
+    if marked:
+        data.dense[0, 0] = 200.0
+    return data, one.lookup(number, data)
 
 
 def plain_gradients(
@@ -103,21 +64,20 @@ def plain_gradients(
 def test_steps_equal_plain_mixed_precision(precision: str) -> None:
     scaled = precision == "float16"
     scaling = {"loss_scaling": {"initial": 1024.0, "growth_interval": 3}} if scaled else {}
-    one = OneTrainer(configured(precision, **scaling))
+    one = one_trainer(precision, **scaling)
     optimizer = torch.optim.SGD(one.plain.parameters(), lr=0.1, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=3, enabled=scaled)
     unscaled = torch.amp.GradScaler("cpu", enabled=False)
     for number in range(8):
-        data, lookup = one.batch(number)
+        data, lookup = batch(one, number)
         full = plain_gradients(one, data, lookup, unscaled, torch.float32)
         expected = plain_gradients(one, data, lookup, scaler, getattr(torch, precision))
-        result = one.step.run(data, lookup, ROWS)
+        result = one.run(data, lookup)
         assert result.skip is None
         for found, gradient, exact in zip(result.gradients, expected, full, strict=True):
             np.testing.assert_allclose(found * result.scale, gradient.numpy(), rtol=1e-6)
             assert not torch.equal(gradient, exact), "it was computed with less precision"
             assert (gradient - exact).abs().mean() < 0.05 * exact.abs().mean()
-        one.step.apply()
         scaler.step(optimizer)
         scaler.update()
         for trained, plain in zip(one.dense.model.parameters(), one.plain.parameters(), strict=True):
@@ -128,20 +88,21 @@ def test_steps_equal_plain_mixed_precision(precision: str) -> None:
 
 
 def test_an_overflow_skips_the_step_lowers_the_scale_and_has_its_own_reason() -> None:
-    one = OneTrainer(configured("float16", loss_scaling={"initial": 64.0}))
+    one = one_trainer("float16", loss_scaling={"initial": 64.0})
     before = copy.deepcopy(one.dense.model.state_dict())
-    assert one.run(0, marked=True).skip == OVERFLOW
+    assert one.run(*batch(one, 0, marked=True)).skip == OVERFLOW
     assert one.dense.loss_scale is not None
     assert one.dense.loss_scale.scale == 32.0
     for name, value in one.dense.model.state_dict().items():
         assert torch.equal(value, before[name])
-    assert one.run(1).skip is None
+    assert one.run(*batch(one, 1)).skip is None
 
 
 def test_an_overflow_that_no_scale_explains_is_a_gradient_that_is_not_finite() -> None:
-    one = OneTrainer(configured("float16", loss_scaling={"initial": 1.0}))
-    assert one.run(0, marked=True).skip == NON_FINITE
-    assert OneTrainer(configured("bfloat16")).run(0, marked=True).skip == NON_FINITE
+    one = one_trainer("float16", loss_scaling={"initial": 1.0})
+    assert one.run(*batch(one, 0, marked=True)).skip == NON_FINITE
+    one = one_trainer("bfloat16")
+    assert one.run(*batch(one, 0, marked=True)).skip == NON_FINITE
 
 
 def test_the_scale_follows_the_rules_of_grad_scaler() -> None:
