@@ -51,13 +51,14 @@ def _add_config(commands: _Commands) -> None:
 
 
 def _config_check(arguments: argparse.Namespace) -> None:
+    import torch
     import yaml
 
     from persia_core.config.plan import plan_of
-    from persia_core.training.dense import network_class
+    from persia_core.training.dense import DenseTraining
 
     config = load_config(arguments.file)
-    network_class(config)
+    DenseTraining.build(config, torch.device("cpu"))  # names and arguments that only torch can judge
     plan = plan_of(config)
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
     print(f"\n# plan: {plan.ranks} ranks = {plan.servers} embedding servers + {plan.trainers} trainers")

@@ -14,6 +14,18 @@ class DenseOptimizer(Section):
     args: dict[str, Any] = Field(default_factory=dict)
 
 
+class DenseSchedule(Section):
+    """A learning rate schedule of torch.optim.lr_scheduler by name, with its own arguments.
+
+    It takes a step after every step of the model or after every partition ("day"), and goes on after a
+    restore. `schedulers` of SequentialLR and ChainedScheduler are given as names with args themselves.
+    """
+
+    name: str
+    args: dict[str, Any] = Field(default_factory=dict)
+    every: Literal["step", "day"] = "step"
+
+
 class LossScaling(Section):
     """With float16 the loss is multiplied by a scale, lest small gradients vanish, and gradients are divided.
 
@@ -40,6 +52,7 @@ class Training(Section):
     shuffle: bool = False  # else the order of the partition, which is by time
     staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
     dense_optimizer: DenseOptimizer = DenseOptimizer()
+    dense_schedule: DenseSchedule | None = None  # null: the learning rate of dense_optimizer does not change
     # Of the dense network's arithmetic where torch.autocast allows; parameters and evaluation stay float32.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     loss_scaling: LossScaling | None = None  # with float16; null: the defaults

@@ -1,6 +1,7 @@
 """The dense network and its optimizer, built by name."""
 
 import hashlib
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from persia_core.config import ModelConfig
 from persia_core.config.training import LossScaling
 from persia_core.errors import ConfigError
 from persia_core.models.by_path import model_class
+from persia_core.training.dense_schedule import Schedule
 from persia_core.training.loss_scale import LossScale
 
 
@@ -45,15 +47,27 @@ def build_optimizer(config: ModelConfig, model: nn.Module) -> torch.optim.Optimi
     """The dense optimizer by its name in torch.optim. Raises ConfigError for unknown names or arguments."""
     wanted = config.training.dense_optimizer
     found: Any = getattr(torch.optim, wanted.name, None)
-    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+    if wanted.name not in available_optimizers():
         raise ConfigError(
-            f"training.dense_optimizer.name {wanted.name!r} is not in torch.optim", "use e.g. Adam or SGD"
+            f"training.dense_optimizer.name {wanted.name!r} is no optimizer for dense gradients",
+            f"use one of {', '.join(available_optimizers())}",
         )
     try:
         optimizer: torch.optim.Optimizer = found(model.parameters(), **wanted.args)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"training.dense_optimizer {wanted.name}: {error}", "correct its args") from error
+        takes = ", ".join(list(inspect.signature(found).parameters)[1:])
+        raise ConfigError(f"training.dense_optimizer {wanted.name}: {error}", f"it takes {takes}") from error
     return optimizer
+
+
+def available_optimizers() -> list[str]:
+    """Names that `training.dense_optimizer.name` may have."""
+    unfit = ("Optimizer", "LBFGS", "SparseAdam")  # the base; wants a closure; wants sparse gradients
+    return sorted(
+        name
+        for name, found in vars(torch.optim).items()
+        if isinstance(found, type) and issubclass(found, torch.optim.Optimizer) and name not in unfit
+    )
 
 
 @dataclass
@@ -63,26 +77,32 @@ class DenseTraining:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     loss_scale: LossScale | None  # with precision float16
+    schedule: Schedule | None
 
     @staticmethod
     def build(config: ModelConfig, device: torch.device) -> "DenseTraining":
         """As a cold start begins. Raises ConfigError for names or arguments that do not fit."""
         model = build_model(config).to(device)
-        scaled = config.training.precision == "float16"
-        return DenseTraining(
-            model,
-            build_optimizer(config, model),
-            LossScale(config.training.loss_scaling or LossScaling()) if scaled else None,
-        )
+        optimizer = build_optimizer(config, model)
+        training = config.training
+        scale = schedule = None
+        if training.precision == "float16":
+            scale = LossScale(training.loss_scaling or LossScaling())
+        if training.dense_schedule is not None:
+            schedule = Schedule(training.dense_schedule, optimizer, training.dense_optimizer)
+        return DenseTraining(model, optimizer, scale, schedule)
 
     def state_dict(self) -> dict[str, Any]:
         """For state.json, beside what is saved of model and optimizer."""
-        return {} if self.loss_scale is None else {"loss_scale": self.loss_scale.state_dict()}
+        parts = {"loss_scale": self.loss_scale, "dense_schedule": self.schedule}
+        return {name: part.state_dict() for name, part in parts.items() if part is not None}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint whose model and optimizer are restored already."""
         if self.loss_scale is not None and "loss_scale" in state:
             self.loss_scale.load_state_dict(state["loss_scale"])
+        if self.schedule is not None and "dense_schedule" in state:
+            self.schedule.load_state_dict(state["dense_schedule"])
 
 
 def seed_trainer(config: ModelConfig, ds: str, trainer: int) -> None:

@@ -67,14 +67,16 @@ def train(
                 log.warning("step %d skipped: %s", ready.batch.step.number, result.skip)
                 if account.too_many_skipped(config.training.max_skipped_share):
                     raise _diverged(config, account)
-                continue
-            factors = learning_rate_factors(config, first_step + ready.batch.step.number)
-            # Before the dense step: the gradients are on their way to the servers meanwhile.
-            pipeline.update(ready, result.gradients, result.scale, factors)
-            if rows.size:
-                step.apply()
-            account.trained(rows)
-            meter.add(result.loss, ready.batch.data.rows)
+            else:
+                factors = learning_rate_factors(config, first_step + ready.batch.step.number)
+                # Before the dense step: the gradients are on their way to the servers meanwhile.
+                pipeline.update(ready, result.gradients, result.scale, factors)
+                if rows.size:
+                    step.apply()
+                account.trained(rows)
+                meter.add(result.loss, ready.batch.data.rows)
+            if dense.schedule is not None:
+                dense.schedule.after_step()
             if lead and account.steps_done % every == 0 and (mean := meter.take()) is not None:
                 account.losses.append((ready.batch.step.number, mean))
                 lines.write(json.dumps({"step": ready.batch.step.number, "loss": mean}) + "\n")

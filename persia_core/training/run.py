@@ -133,6 +133,8 @@ class PartitionRun:
         self._group.barrier()  # every trainer has drained: nothing is in flight
         seconds = time.monotonic() - started
         update.settle()
+        if self._dense.schedule is not None:
+            self._dense.schedule.after_day()
         account.together(self._group)
         log.info(
             "trained: %d samples in %d steps, %.1f s, %.0f samples/s",

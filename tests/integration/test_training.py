@@ -119,7 +119,10 @@ def test_hybrid_accounts_for_every_row_and_keeps_its_staleness_bound(place: Trai
 
 
 def test_a_warm_start_continues_as_if_never_stopped_on_other_numbers_of_servers(place: TrainingPlace) -> None:
-    adam = {"dense_optimizer": {"name": "Adam", "args": {"lr": 0.01}}}
+    adam = {
+        "dense_optimizer": {"name": "Adam", "args": {"lr": 0.01}},
+        "dense_schedule": {"name": "LinearLR", "args": {"start_factor": 0.1, "total_iters": 15}},
+    }
     config = changed(every_kind("adagrad"), training=adam)
     parts: list[Rows] = [small_rows(640, seed=3), small_rows(640, seed=4)]
     for ds, rows in zip(DAYS, parts, strict=True):
@@ -132,6 +135,8 @@ def test_a_warm_start_continues_as_if_never_stopped_on_other_numbers_of_servers(
     import pyarrow as pa
 
     plain = PlainModel(config, pa.concat_tables(both))
+    warmup = torch.optim.lr_scheduler.LinearLR(plain.dense_optimizer, 0.1, total_iters=15)
+    plain.dense_optimizer.register_step_post_hook(lambda *_: warmup.step())
     train_plain(plain, 640, 64)
     plain.dense.eval()
     seen = {id_ for bags in plain.bags.values() for bag in bags[:640] for id_ in bag}
