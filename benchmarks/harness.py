@@ -57,12 +57,12 @@ class Samples:
         return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
 
-def interleave(contestants: list[Contestant], rounds: int, tries: int) -> Samples:
+def interleave(contestants: list[Contestant], rounds: int, tries: int, root: int | None = None) -> Samples:
     """Measure every contestant once per round, in turn, the first of a round changing.
 
     Where memory does not hold all of them at once, each is opened and closed again in every round. A
     round during which others used more than QUIET_CORES is repeated, up to `tries` times in all; then
-    the quietest of them is kept, and `others_cores` tells how quiet it was.
+    the quietest of them is kept, and `others_cores` tells how quiet it was. `root`: as for until_quiet.
     """
     samples = Samples(together=sum(c.bytes for c in contestants) < SPARE_MEMORY * available_bytes())
     with ExitStack() as stack:
@@ -73,7 +73,7 @@ def interleave(contestants: list[Contestant], rounds: int, tries: int) -> Sample
             turns = contestants
         for number in range(rounds):
             order = turns[number % len(turns) :] + turns[: number % len(turns)]
-            quiet = until_quiet(partial(_round, order, number, rounds), tries)
+            quiet = until_quiet(partial(_round, order, number, rounds), tries, root)
             samples.repeated += quiet.repeated
             samples.others_cores.append(quiet.others_cores)
             samples.add(quiet.result)

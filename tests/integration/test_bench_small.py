@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,20 +39,25 @@ FIGURES = {
 }
 
 
-@pytest.mark.mpi
-def test_the_store_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) -> None:
+def run_small(name: str, out: Path) -> dict[str, Any]:
+    """What `make bench-<name> SMALL=1` writes."""
     # What was set up for the tests is what is measured: nothing is installed anew in the midst of them.
     done = ("-o", "setup", "-o", ".venv/.requirements", "-o", ".venv/.native")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     subprocess.run(
-        ["make", *done, "bench-store", "SMALL=1", f"ARGS=--out {tmp_path}"],
+        ["make", *done, f"bench-{name}", "SMALL=1", f"ARGS=--out {out}"],
         cwd=PROJECT,
         env=environment,
         check=True,
         timeout=400,
     )
+    result: dict[str, Any] = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
+    return result
 
-    result = json.loads((tmp_path / "store.json").read_text(encoding="utf-8"))
+
+@pytest.mark.mpi
+def test_the_store_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) -> None:
+    result = run_small("store", tmp_path)
     assert result.keys() == {"commit", "command", "machine", "date", "figures", "notes", "samples"}
     assert all(result[key] for key in ("commit", "command", "machine", "date"))
     assert not [note for note in result["notes"] if "left out" in note]
@@ -80,3 +86,16 @@ def test_the_gpu_benchmark_runs_without_one(tmp_path: Path) -> None:
     assert result["figures"].keys() == {"with_staging_ratio_batch64", "with_rows_ratio_batch64"}
     for name in ("dense alone", "with staging", "with rows"):
         assert all(value > 0 for value in result["samples"]["64"][name]["samples/s"])
+
+
+@pytest.mark.mpi
+def test_the_training_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) -> None:
+    result = run_small("train", tmp_path)
+    assert not [note for note in result["notes"] if "left out" in note]
+    others = ("ceiling", "fbgemm", "torch")
+    assert result["figures"].keys() == {f"train_vs_{other}_dim{d}" for other in others for d in (16, 64)}
+    assert all(value > 0 and math.isfinite(value) for value in result["figures"].values())
+    for dim in (16, 64):
+        found = result["samples"][f"dim {dim}"]
+        assert found.keys() == {"ours", "dense part alone", "fbgemm", "torch", "others_cores"}
+    assert "dense part alone" in (tmp_path / "bench_train.svg").read_text(encoding="utf-8")
