@@ -121,6 +121,7 @@ class EmbeddingWorker:
         seed: int,
         timeout_s: float,
         server_threads: int = 1,  # of each server in this process; an MPI server has its own option
+        number: int = 0,  # over MPI: among the workers of its rank, below --workers-per-rank
     ) -> None: ...
     def configure(self) -> None:
         """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""

@@ -29,7 +29,7 @@ using PooledArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
 constexpr const char* kInProcess = "in-process";
 
 std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers,
-                                         std::uint32_t threads) {
+                                         std::uint32_t threads, std::uint32_t number) {
   if (servers < 1 || servers > 65536) throw std::invalid_argument("servers must be from 1 to 65536");
   if (transport == kInProcess) return InProcessGroup::create(servers, threads)->connect();
   const std::string named = std::string(kInProcess) + ":";
@@ -38,13 +38,13 @@ std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint
     throw std::invalid_argument("transport must be mpi, in-process or in-process:<name>, not " + transport);
   }
   if (ensure_mpi()) nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { finalize_mpi(); }));
-  return make_mpi_client(servers);
+  return make_mpi_client(servers, number);
 }
 
 void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
                  const std::vector<nb::dict>& tables, const std::vector<std::uint32_t>& features,
                  std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync,
-                 std::uint64_t seed, double timeout_s, std::uint32_t server_threads) {
+                 std::uint64_t seed, double timeout_s, std::uint32_t server_threads, std::uint32_t number) {
   WorkerOptions options;
   for (const nb::dict& table : tables) options.tables.push_back(table_from_dict(table));
   options.table_of_feature = features;
@@ -54,7 +54,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.sync = sync;
   options.seed = seed;
   options.timeout = std::chrono::duration<double>(timeout_s);
-  new (at) Worker(std::move(options), connect(transport, servers, server_threads));
+  new (at) Worker(std::move(options), connect(transport, servers, server_threads, number));
 }
 
 std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
@@ -160,7 +160,7 @@ void bind_worker(nb::module_& module) {
       .def("__init__", &make_worker, nb::kw_only(), nb::arg("transport"), nb::arg("servers"),
            nb::arg("tables"), nb::arg("features"), nb::arg("trainer"), nb::arg("trainers"),
            nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"),
-           nb::arg("server_threads") = 1)
+           nb::arg("server_threads") = 1, nb::arg("number") = 0)
       .def("configure", &Worker::configure, release)
       .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"))
       .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),

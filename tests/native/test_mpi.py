@@ -67,6 +67,22 @@ def test_two_servers_and_two_trainers_agree_with_the_reference(tmp_path: Path) -
         assert stats["staleness"] == {"max": 1, "histogram": {"1": 10}}
 
 
+def test_many_workers_of_one_rank_do_not_take_each_others_replies(tmp_path: Path) -> None:
+    script = str(Path(__file__).parent / "mpi_many_workers.py")
+    job = run_job(
+        tmp_path, "-n", "2", str(server_program()), "--workers-per-rank", "3",
+        ":", "-n", "1", sys.executable, script, str(tmp_path / "result.json"), timeout=120,
+    )  # fmt: skip
+    assert job.returncode == 0, job.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["failures"] == []
+    np.testing.assert_allclose(result["found"], result["expected"], rtol=1e-5, atol=1e-6)
+    assert "STATS: MALFORMED: tag 10102 is of no channel" in result["beyond"], "a fourth worker"
+    for stats in result["stats"]:
+        assert stats["requests"]["UPDATE"] == 60
+        assert stats["step"] == 20, "one step of all trainers"
+
+
 def test_help_and_version_need_no_mpi() -> None:
     for flag in ("--help", "--version"):
         result = subprocess.run(
@@ -79,6 +95,8 @@ def test_help_and_version_need_no_mpi() -> None:
         (["--threads"], "--threads needs a number"),
         (["--threads", "0"], "must be from 1 to 256"),
         (["--threads", "2x"], "must be from 1 to 256, not 2x"),
+        (["--workers-per-rank", "0"], "must be from 1 to 1024"),
+        (["--workers-per-rank", "1025"], "must be from 1 to 1024"),
     ):
         result = subprocess.run(
             [server_program(), *wrong], capture_output=True, text=True, timeout=20, check=False

@@ -13,17 +13,21 @@ bool ensure_mpi();
 
 std::uint32_t mpi_rank();
 
-std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers);
+// `number` tells the clients of one rank apart; the servers must allow so many (workers_per_rank).
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number = 0);
 
 inline constexpr std::uint64_t kDefaultMaxBufferedBytes = std::uint64_t{8} << 30;
+inline constexpr std::uint32_t kMaxWorkersPerRank = 1024;
 
-// Buffers at most `max_buffered_bytes`: each other rank has an equal share of them for each channel, the
-// most that a frame, request or reply, may have. Throws TransportError if that is less than 1 MiB.
+// Buffers at most `max_buffered_bytes`: each worker that another rank may have gets an equal share of them
+// for each channel, the most that a frame, request or reply, may have. Throws TransportError if that is less
+// than 1 MiB, or if MPI has no tags for so many workers.
 class MpiServerTransport : public ServerTransport {
  public:
   virtual std::uint64_t max_frame_bytes() const = 0;
 };
-std::unique_ptr<MpiServerTransport> make_mpi_server(std::uint64_t max_buffered_bytes);
+std::unique_ptr<MpiServerTransport> make_mpi_server(std::uint64_t max_buffered_bytes,
+                                                    std::uint32_t workers_per_rank = 1);
 
 // Ends all ranks of the job. Does not return.
 [[noreturn]] void abort_job(int code);

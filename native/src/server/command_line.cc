@@ -29,13 +29,15 @@ CommandLine wrong(const std::string& what) {
 }  // namespace
 
 const char* const kHelp =
-    "usage: persia-embedding-server [--threads N] [--max-buffered-bytes N]\n"
+    "usage: persia-embedding-server [--threads N] [--workers-per-rank N] [--max-buffered-bytes N]\n"
     "       persia-embedding-server --help | --version\n"
     "\n"
     "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
     "job, before the trainers; its rank is its server index. It is configured by the trainers.\n"
     "\n"
     "  --threads N    that work on the rows, 1 to 256; each owns a part of every table (default 1)\n"
+    "  --workers-per-rank N\n"
+    "                 embedding workers that a rank may have, 1 to 1024 (default 1)\n"
     "  --max-buffered-bytes N\n"
     "                 of requests that are coming in and replies that are going out (default 8 GiB)\n"
     "\n"
@@ -55,13 +57,19 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
   }
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
     const std::string name = arguments[i];
-    if (name != "--threads" && name != "--max-buffered-bytes") return wrong("unknown argument " + name);
+    if (name != "--threads" && name != "--workers-per-rank" && name != "--max-buffered-bytes") {
+      return wrong("unknown argument " + name);
+    }
     if (i + 1 == arguments.size()) return wrong(name + " needs a number");
     const std::string text = arguments[i + 1];
     if (name == "--threads") {
       const auto threads = number<std::uint32_t>(text, 1, kMaxThreads);
       if (!threads) return wrong("--threads must be from 1 to 256, not " + text);
       line.threads = *threads;
+    } else if (name == "--workers-per-rank") {
+      const auto workers = number<std::uint32_t>(text, 1, kMaxWorkersPerRank);
+      if (!workers) return wrong("--workers-per-rank must be from 1 to 1024, not " + text);
+      line.workers_per_rank = *workers;
     } else {
       const auto bytes = number<std::uint64_t>(text, 1, ~std::uint64_t{0});
       if (!bytes) return wrong("--max-buffered-bytes must be a number above 0, not " + text);

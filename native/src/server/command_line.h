@@ -14,6 +14,7 @@ struct CommandLine {
   Action action = Action::kServe;
   std::string wrong;  // what is wrong
   std::uint32_t threads = 1;
+  std::uint32_t workers_per_rank = 1;
   std::uint64_t max_buffered_bytes = kDefaultMaxBufferedBytes;
 };
 

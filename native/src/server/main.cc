@@ -46,7 +46,7 @@ int run(const persia::CommandLine& line) {
   try {
     persia::ensure_mpi();
     rank = persia::mpi_rank();
-    const auto transport = persia::make_mpi_server(line.max_buffered_bytes);
+    const auto transport = persia::make_mpi_server(line.max_buffered_bytes, line.workers_per_rank);
     persia::Server server(rank, {line.threads, transport->max_frame_bytes()});
     serve(server, *transport, terminated);
     if (server.stopped()) {

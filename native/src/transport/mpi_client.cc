@@ -1,6 +1,7 @@
 #include <array>
 #include <list>
 #include <optional>
+#include <stdexcept>
 
 #include "mpi_common.h"
 #include "persia/mpi_transport.h"
@@ -10,7 +11,11 @@ namespace {
 
 class MpiClient final : public ClientTransport {
  public:
-  explicit MpiClient(std::uint32_t servers) : lines_(servers) {
+  MpiClient(std::uint32_t servers, std::uint32_t number)
+      : first_tag_(mpi::kWorkerTags * static_cast<int>(number)), lines_(servers) {
+    if (number >= kMaxWorkersPerRank) {
+      throw std::invalid_argument("number must be below " + std::to_string(kMaxWorkersPerRank));
+    }
     int size = 0;
     mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
     if (static_cast<std::uint32_t>(size) <= servers) {
@@ -69,19 +74,20 @@ class MpiClient final : public ClientTransport {
     std::list<mpi::Sending> sending;
   };
 
-  static int tag(int base, Channel channel) { return base + static_cast<int>(channel); }
+  int tag(int base, Channel channel) const { return base + first_tag_ + static_cast<int>(channel); }
   Line& line(std::uint32_t server, Channel channel) {
     return lines_[server][static_cast<std::size_t>(channel)];
   }
 
+  int first_tag_;
   // By server and channel; each is used by one thread at a time.
   std::vector<std::array<Line, kChannels>> lines_;
 };
 
 }  // namespace
 
-std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers) {
-  return std::make_unique<MpiClient>(servers);
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number) {
+  return std::make_unique<MpiClient>(servers, number);
 }
 
 }  // namespace persia

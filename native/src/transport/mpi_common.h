@@ -12,8 +12,10 @@
 
 namespace persia::mpi {
 
-inline constexpr int kRequestTag = 7100;  // + channel
-inline constexpr int kReplyTag = 7200;    // + channel
+// + channel + kWorkerTags * number: two workers of one rank would else take each other's replies.
+inline constexpr int kRequestTag = 7100;
+inline constexpr int kReplyTag = 7200;
+inline constexpr int kWorkerTags = 1000;
 // A frame travels as messages of this size and a last, shorter or equal one: MPI counts are int.
 inline constexpr std::size_t kChunkBytes = std::size_t{64} << 20;
 

@@ -9,28 +9,36 @@ namespace persia {
 namespace {
 
 constexpr std::uint64_t kLeastFrameBytes = std::uint64_t{1} << 20;
-// The last line of a rank is for all messages whose tag is of no channel.
+// The last line of a worker is for all messages whose tag is of no channel.
 constexpr std::size_t kLines = kChannels + 1;
 
 class MpiServer final : public MpiServerTransport {
  public:
-  explicit MpiServer(std::uint64_t max_buffered_bytes) {
+  MpiServer(std::uint64_t max_buffered_bytes, std::uint32_t workers_per_rank) {
     int size = 0;
     mpi::check(MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
     ranks_ = static_cast<std::size_t>(size);
-    const std::uint64_t shares = std::max<std::uint64_t>(ranks_ - 1, 1) * kChannels;
+    workers_ = ranks_ * workers_per_rank;
+    const std::uint64_t shares = std::max<std::uint64_t>(ranks_ - 1, 1) * workers_per_rank * kChannels;
     max_frame_bytes_ = std::min(max_buffered_bytes / shares, kHeaderBytes + kMaxPayload);
     if (max_frame_bytes_ < kLeastFrameBytes) {
       throw TransportError("--max-buffered-bytes must be at least " +
                            std::to_string(shares * kLeastFrameBytes) + " in a job of " +
-                           std::to_string(ranks_) + " ranks");
+                           std::to_string(ranks_) + " ranks with " + std::to_string(workers_per_rank) +
+                           " workers each");
     }
     buffered_.limit_bytes = max_buffered_bytes;
-    lines_.resize(ranks_ * kLines);
+    lines_.resize(workers_ * kLines);
     int* most = nullptr;
     int known = 0;
     mpi::check(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &most, &known), "MPI_Comm_get_attr");
     if (known != 0) largest_tag_ = *most;
+    const std::int64_t last_tag =
+        tag_of(mpi::kReplyTag, {static_cast<std::int32_t>(workers_) - 1, kChannels - 1});
+    if (last_tag > largest_tag_) {
+      throw TransportError("--workers-per-rank " + std::to_string(workers_per_rank) +
+                           ": this MPI has no tag above " + std::to_string(largest_tag_));
+    }
   }
 
   std::uint64_t max_frame_bytes() const override { return max_frame_bytes_; }
@@ -42,7 +50,7 @@ class MpiServer final : public MpiServerTransport {
     if (!receiving_) request = match();
     if (receiving_ && receiving_->done()) {
       backoff_.reset();
-      request = add_chunk({receiving_->source(), receiving_->tag() - mpi::kRequestTag});
+      request = add_chunk(peer_of(receiving_->source(), receiving_->tag()));
       receiving_.reset();
     } else if (!request) {
       backoff_.pause();
@@ -53,13 +61,13 @@ class MpiServer final : public MpiServerTransport {
 
   void send(Outgoing reply) override {
     Line& line = line_of(reply.peer);
-    const std::int64_t tag = std::int64_t{mpi::kReplyTag} + reply.peer.channel;
+    const std::int64_t tag = tag_of(mpi::kReplyTag, reply.peer);
     if (tag > largest_tag_) {  // only where the request's tag was of no channel
       line.busy = line.closed;
       return;
     }
     count(line, reply.frame.size());
-    line.sending.emplace(std::move(reply.frame), reply.peer.rank, static_cast<int>(tag));
+    line.sending.emplace(std::move(reply.frame), rank_of(reply.peer), static_cast<int>(tag));
     sending_.push_back(&line);
   }
 
@@ -72,7 +80,7 @@ class MpiServer final : public MpiServerTransport {
   }
 
  private:
-  // The requests of one rank on one channel, one at a time.
+  // The requests of one worker on one channel, one at a time.
   struct Line {
     std::optional<mpi::Assembly> assembly;
     bool busy = false;    // from the end of a request to the end of its reply: nothing more is taken
@@ -80,6 +88,25 @@ class MpiServer final : public MpiServerTransport {
     std::optional<mpi::Sending> sending;
     std::uint64_t bytes = 0;  // of assembly or sending
   };
+
+  // To the server a worker is a rank of its own: the rank in MPI + ranks_ * its number there. A tag of no
+  // channel is on the account of the first worker.
+  Peer peer_of(int rank, int tag) const {
+    const std::int64_t offset = std::int64_t{tag} - mpi::kRequestTag;
+    const std::int64_t number = offset / mpi::kWorkerTags;
+    const std::int64_t channel = offset % mpi::kWorkerTags;
+    const std::int64_t peer = rank + static_cast<std::int64_t>(ranks_) * number;
+    if (offset < 0 || channel >= static_cast<std::int64_t>(kChannels) ||
+        peer >= static_cast<std::int64_t>(workers_)) {
+      return {rank, static_cast<std::int32_t>(offset)};
+    }
+    return {static_cast<std::int32_t>(peer), static_cast<std::int32_t>(channel)};
+  }
+  int rank_of(Peer peer) const { return peer.rank % static_cast<int>(ranks_); }
+  std::int64_t tag_of(int base, Peer peer) const {
+    const std::int64_t number = peer.rank / static_cast<std::int32_t>(ranks_);
+    return base + number * mpi::kWorkerTags + peer.channel;
+  }
 
   static bool is_channel(std::int32_t channel) {
     return channel >= 0 && channel < static_cast<std::int32_t>(kChannels);
@@ -106,7 +133,7 @@ class MpiServer final : public MpiServerTransport {
 
   std::optional<Incoming> add_chunk(Peer peer) {
     if (!is_channel(peer.channel)) {
-      const std::string what = "tag " + std::to_string(peer.channel + mpi::kRequestTag) + " is of no channel";
+      const std::string what = "tag " + std::to_string(tag_of(mpi::kRequestTag, peer)) + " is of no channel";
       return Incoming{peer, {}, RequestError(ErrorCode::kMalformed, what)};
     }
     Line& line = line_of(peer);
@@ -131,16 +158,15 @@ class MpiServer final : public MpiServerTransport {
   std::optional<Incoming> match() {
     MPI_Status status;
     if (!probe(MPI_ANY_SOURCE, MPI_ANY_TAG, status)) return std::nullopt;
-    const Peer first{status.MPI_SOURCE, status.MPI_TAG - mpi::kRequestTag};
-    if (!line_of(first).busy) return take(status);
+    if (!line_of(peer_of(status.MPI_SOURCE, status.MPI_TAG)).busy) return take(status);
     // The message that came first has to wait, and MPI has no way to ask for any but it.
-    for (std::size_t i = 0; i < ranks_; ++i) {
-      const std::size_t rank = (next_rank_ + i) % ranks_;
+    for (std::size_t i = 0; i < workers_; ++i) {
+      const std::size_t worker = (next_worker_ + i) % workers_;
       for (std::size_t channel = 0; channel < kChannels; ++channel) {
-        if (lines_[rank * kLines + channel].busy) continue;
-        const int tag = mpi::kRequestTag + static_cast<int>(channel);
-        if (!probe(static_cast<int>(rank), tag, status)) continue;
-        next_rank_ = rank + 1;
+        if (lines_[worker * kLines + channel].busy) continue;
+        const Peer peer{static_cast<std::int32_t>(worker), static_cast<std::int32_t>(channel)};
+        if (!probe(rank_of(peer), static_cast<int>(tag_of(mpi::kRequestTag, peer)), status)) continue;
+        next_worker_ = worker + 1;
         return take(status);
       }
     }
@@ -154,7 +180,7 @@ class MpiServer final : public MpiServerTransport {
   }
 
   std::optional<Incoming> take(MPI_Status& status) {
-    const Peer peer{status.MPI_SOURCE, status.MPI_TAG - mpi::kRequestTag};
+    const Peer peer = peer_of(status.MPI_SOURCE, status.MPI_TAG);
     if (!mpi::is_chunk(status)) {
       line_of(peer).closed = true;
       return Incoming{peer,
@@ -172,20 +198,22 @@ class MpiServer final : public MpiServerTransport {
   }
 
   std::size_t ranks_ = 0;
+  std::size_t workers_ = 0;  // that all ranks may have together
   std::uint64_t max_frame_bytes_ = 0;
   std::int64_t largest_tag_ = 32767;  // what every MPI allows
   Buffered buffered_;
   std::vector<Line> lines_;
   std::vector<Line*> sending_;
   std::optional<mpi::Receiving> receiving_;
-  std::size_t next_rank_ = 0;
+  std::size_t next_worker_ = 0;
   mpi::Backoff backoff_;
 };
 
 }  // namespace
 
-std::unique_ptr<MpiServerTransport> make_mpi_server(std::uint64_t max_buffered_bytes) {
-  return std::make_unique<MpiServer>(max_buffered_bytes);
+std::unique_ptr<MpiServerTransport> make_mpi_server(std::uint64_t max_buffered_bytes,
+                                                    std::uint32_t workers_per_rank) {
+  return std::make_unique<MpiServer>(max_buffered_bytes, workers_per_rank);
 }
 
 }  // namespace persia
