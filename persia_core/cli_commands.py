@@ -61,7 +61,10 @@ def _config_check(arguments: argparse.Namespace) -> None:
     DenseTraining.build(config, torch.device("cpu"))  # names and arguments that only torch can judge
     plan = plan_of(config)
     print(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), end="")
-    print(f"\n# plan: {plan.ranks} ranks = {plan.servers} embedding servers + {plan.trainers} trainers")
+    workers = f"{plan.embedding_workers} embedding workers + " if plan.embedding_workers else ""
+    print(
+        f"\n# plan: {plan.ranks} ranks = {plan.servers} embedding servers + {workers}{plan.trainers} trainers"
+    )
     print(f"# {'table':<24}{'dim':>6}{'bytes/row':>12}{'rows/server':>14}{'bytes/server':>16}")
     for table in plan.tables:
         print(

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from persia_core import __version__
-from persia_core._native import EmbeddingWorker
 from persia_core.checkpoint.dense_state import save_dense
 from persia_core.checkpoint.layout import CHECKPOINT, DENSE, OPTIMIZER, STATE, embedding_part
 from persia_core.config import ModelConfig
+from persia_core.embedding.interface import Tables
 from persia_core.errors import DiskFull
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
@@ -23,7 +23,7 @@ def write_checkpoint(
     config: ModelConfig,
     run_dir: Path,
     lineage: dict[str, str | None],
-    worker: EmbeddingWorker,
+    worker: Tables,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     state: dict[str, Any],

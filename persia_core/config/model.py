@@ -52,14 +52,31 @@ class Cluster(Section):
     servers: Annotated[int, Field(ge=1, le=1024)] = 1
     server_threads: Annotated[int, Field(ge=1, le=256)] = 1  # of each server; each owns a part of every table
     trainers: Annotated[int, Field(ge=1, le=1024)] = 1
+    # Ranks that read the data and look up for the trainers; 0: each trainer does it in its own process.
+    embedding_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
-    # Requests and replies that a server keeps on their way; each rank has an equal share for each channel.
+    # Requests and replies that a server keeps on their way. Each native worker that a rank may
+    # have gets an equal share for each channel.
     max_buffered_bytes: Annotated[int, Field(lt=2**63)] = 8 << 30
+
+    @property
+    def workers_per_rank(self) -> int:
+        """Native embedding workers in one rank, at most: one for each trainer that it serves."""
+        return -(-self.trainers // self.embedding_workers) if self.embedding_workers else 1
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_trainer(self) -> "Cluster":
+        if self.embedding_workers > self.trainers:
+            raise ValueError(
+                f"embedding_workers must be at most the {self.trainers} trainers: each trainer has one"
+            )
+        return self
 
     @model_validator(mode="after")
     def _every_rank_has_a_share(self) -> "Cluster":
-        least = 3 * (1 << 20) * (self.servers + self.trainers - 1)
+        others = self.servers + self.embedding_workers + self.trainers - 1
+        least = 3 * (1 << 20) * others * self.workers_per_rank
         if self.max_buffered_bytes < least:
             raise ValueError(f"max_buffered_bytes must be at least {least} for so many ranks")
         return self

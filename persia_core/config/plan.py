@@ -19,10 +19,11 @@ class TablePlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The ranks of the MPI job, in order (servers first), and what each server will hold."""
+    """The ranks of the MPI job, in order, and what each server will hold."""
 
     ranks: int
     servers: int
+    embedding_workers: int
     trainers: int
     tables: list[TablePlan]
 
@@ -41,4 +42,6 @@ def plan_of(config: ModelConfig) -> Plan:
         if table.capacity_bytes is not None:
             rows = min(rows, table.capacity_bytes // row)
         tables.append(TablePlan(table.name, table.dim, row, rows, row * rows))
-    return Plan(servers + config.cluster.trainers, servers, config.cluster.trainers, tables)
+    cluster = config.cluster
+    ranks = servers + cluster.embedding_workers + cluster.trainers
+    return Plan(ranks, servers, cluster.embedding_workers, cluster.trainers, tables)

@@ -105,6 +105,12 @@ def open_partition(store: ObjectStore, config: ModelConfig, ds: str, work_dir: P
     return LocalPartition(directory, manifest, config)
 
 
+def reopen_partition(directory: Path, config: ModelConfig) -> LocalPartition:
+    """Open a verified partition that lies in `directory` with its manifest; raises as LocalPartition does."""
+    path = directory / MANIFEST
+    return LocalPartition(directory, Manifest.from_bytes(path.read_bytes(), str(path)), config)
+
+
 def stage_partition(
     store: ObjectStore, config: ModelConfig, ds: str, work_dir: Path
 ) -> tuple[Path, Manifest]:

@@ -9,14 +9,14 @@ the next lookup waits for the acknowledgement: nothing is stale.
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from persia_core._native import EmbeddingWorker, Lookup
 from persia_core.data.batch import HashedBatch
+from persia_core.embedding.interface import Ready
 
 
 class HasData(Protocol):
@@ -27,14 +27,6 @@ class HasData(Protocol):
 
 
 Batch = TypeVar("Batch", bound=HasData)
-
-
-@dataclass(frozen=True)
-class Ready(Generic[Batch]):
-    """A batch whose pooled activations have arrived."""
-
-    batch: Batch
-    lookup: Lookup
 
 
 class EmbeddingPipeline(Generic[Batch]):
@@ -73,6 +65,7 @@ class EmbeddingPipeline(Generic[Batch]):
         self._permits.release()  # wakes a lookup thread that waits for a permit
         for thread in self._threads:
             thread.join()
+        self._ready.put(None)  # whoever takes batches in another thread ends too
 
     def __iter__(self) -> Iterator[Ready[Batch]]:
         while True:
@@ -93,11 +86,12 @@ class EmbeddingPipeline(Generic[Batch]):
 
         The learning rate of each table is multiplied by its factor; None: all factors are 1.
         """
-        self._give_back(lambda: self._worker.update(ready.lookup, gradients, scale, learning_rate_factors))
+        lookup = cast(Lookup, ready.lookup)  # this pipeline's own
+        self._give_back(lambda: self._worker.update(lookup, gradients, scale, learning_rate_factors))
 
     def discard(self, ready: Ready[Batch]) -> None:
         """Give a batch back without an update (it was skipped)."""
-        self._give_back(lambda: self._worker.discard(ready.lookup))
+        self._give_back(lambda: self._worker.discard(cast(Lookup, ready.lookup)))
 
     def drain(self) -> None:
         """Wait until everything given back has been acknowledged by the servers."""

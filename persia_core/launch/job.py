@@ -16,7 +16,7 @@ RANKS = "ranks"
 
 
 class Job(BaseModel):
-    """One MPI job: ranks 0..servers-1 are embedding servers, the rest trainers."""
+    """One MPI job: its ranks are what persia_core.launch.roles says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

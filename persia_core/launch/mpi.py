@@ -19,6 +19,7 @@ from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, Rank
 from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
 from persia_core.launch.parent import end_with_parent
+from persia_core.launch.roles import Roles
 from persia_core.launch.segments import DIRECTORY_VARIABLE, segment_directory
 
 log = logging.getLogger(__name__)
@@ -36,21 +37,36 @@ MPI_ENVIRONMENT = {
     "OMPI_MCA_btl": "self,sm",
     "PYTHONUNBUFFERED": "1",
 }
-_SIGNALLED = re.compile(r"rank (\d+).*?signal (\d+)", re.DOTALL)
+# Words of mpiexec, which breaks lines anywhere. Ranks that it ends afterwards say in the log that they abort.
+_SIGNALLED = re.compile(r"process\s+rank\s+(\d+)\s+with\s+PID\b.*?exited\s+on\s+signal\s+(\d+)", re.DOTALL)
 _EXITED = re.compile(r"\[\[\d+,\d+\],(\d+)\].*?Exit code:\s+(\d+)", re.DOTALL)
 
 
 def mpi_command(job: Job) -> list[str]:
-    """Servers first, then trainers, in one MPMD job. Raises EnvironmentProblem if a program is missing."""
+    """Servers first, then embedding workers, then trainers, in one MPMD job.
+
+    Raises EnvironmentProblem if a program is missing.
+    """
     config = job.resolved()
+    roles = Roles.of(config.cluster)
+    job_file = str(job.run_dir / JOB_FILE)
+    workers = [
+        ":",
+        "-n",
+        str(roles.embedding_workers),
+        sys.executable,
+        "-m",
+        "persia_core.worker.main",
+        job_file,
+    ]
     return [
         _program("mpiexec"),
         *("-n", str(config.cluster.servers), str(server_program())),
         *("--threads", str(config.cluster.server_threads)),
+        *("--workers-per-rank", str(config.cluster.workers_per_rank)),
         *("--max-buffered-bytes", str(config.cluster.max_buffered_bytes)),
-        ":",
-        *("-n", str(config.cluster.trainers), sys.executable, "-m", "persia_core.training.main"),
-        str(job.run_dir / JOB_FILE),
+        *(workers if roles.embedding_workers else []),
+        *(":", "-n", str(roles.trainers), sys.executable, "-m", "persia_core.training.main", job_file),
     ]
 
 
@@ -68,7 +84,7 @@ def run_job(job: Job) -> None:
             environment[DIRECTORY_VARIABLE] = str(segments)
         code = _run_ranks(job, command, environment)
     if code != 0:
-        raise _failure(job, code)
+        raise failure_of(job, code)
 
 
 def _run_ranks(job: Job, command: list[str], environment: dict[str, str]) -> int:
@@ -152,10 +168,10 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-def _failure(job: Job, code: int) -> PersiaError:
+def failure_of(job: Job, code: int) -> PersiaError:
     """The error of the rank that failed first, as well as it can be told."""
     output = (job.run_dir / LOG_FILE).read_text(errors="replace")
-    servers = job.resolved().cluster.servers
+    roles = Roles.of(job.resolved().cluster)
     remedy = f"read {job.run_dir / LOG_FILE}; the task can be run again: nothing was published"
     for record in rank_records(job.run_dir):
         if record.exit_code is not None and record.exit_code != int(ExitCode.RANK_FAILED):
@@ -166,18 +182,14 @@ def _failure(job: Job, code: int) -> PersiaError:
             )
     if found := _SIGNALLED.search(output):
         rank, number = int(found[1]), int(found[2])
-        return RankFailed(f"{_role(rank, servers)} (rank {rank}) was ended by signal {number}", remedy)
+        return RankFailed(f"{roles.name(rank)} (rank {rank}) was ended by signal {number}", remedy)
     for record in rank_records(job.run_dir):
         if record.exit_code is not None:
             return RankFailed(f"{record.role} on {record.host}: {record.what}", remedy)
     if found := _EXITED.search(output):
         rank = int(found[1])
-        return RankFailed(f"{_role(rank, servers)} (rank {rank}) ended with exit code {found[2]}", remedy)
+        return RankFailed(f"{roles.name(rank)} (rank {rank}) ended with exit code {found[2]}", remedy)
     return RankFailed(f"job {job.id} ended with exit code {code}", remedy)
-
-
-def _role(rank: int, servers: int) -> str:
-    return f"embedding server {rank}" if rank < servers else f"trainer {rank - servers}"
 
 
 def _as_error(code: ExitCode, what: str, remedy: str) -> PersiaError:

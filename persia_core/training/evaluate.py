@@ -5,10 +5,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from persia_core._native import EmbeddingWorker
 from persia_core.config import ModelConfig
 from persia_core.data.batch import to_arrays
 from persia_core.data.partition import LocalPartition
+from persia_core.training.embeddings import Embeddings
 from persia_core.training.group import TrainerGroup
 from persia_core.training.progress import Progress
 
@@ -17,7 +17,7 @@ class Evaluator:
     """Predicts rows of a partition, each trainer its share."""
 
     def __init__(
-        self, config: ModelConfig, group: TrainerGroup, worker: EmbeddingWorker, model: nn.Module
+        self, config: ModelConfig, group: TrainerGroup, worker: Embeddings, model: nn.Module
     ) -> None:
         self._config = config
         self._group = group
@@ -41,11 +41,11 @@ class Evaluator:
 
     def _predict_range(self, partition: LocalPartition, low: int, high: int) -> NDArray[np.float32]:
         data = to_arrays(self._config, partition.read(low, high))
-        lookup = self._worker.lookup(0, data.ids, data.offsets, False)
+        activations = self._worker.read(data.ids, data.offsets)
         device = self._group.device
         embeddings = {
             feature.name: torch.from_numpy(pooled).to(device)
-            for feature, pooled in zip(self._config.id_features, lookup.pooled, strict=True)
+            for feature, pooled in zip(self._config.id_features, activations, strict=True)
         }
         was_training = self._model.training
         self._model.eval()

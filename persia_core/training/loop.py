@@ -2,13 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 
-from persia_core._native import EmbeddingWorker
 from persia_core.checkpoint.layout import METRICS_LINES
 from persia_core.config import ModelConfig
-from persia_core.embedding.pipeline import EmbeddingPipeline
+from persia_core.embedding.interface import Pipeline
 from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.embedding.tables import table_indices
 from persia_core.errors import Diverged
@@ -30,10 +28,9 @@ LOSS_POINTS = 200  # of the learning curve that is kept
 def train(
     config: ModelConfig,
     group: TrainerGroup,
-    worker: EmbeddingWorker,
+    batches: Pipeline[TrainerBatch],
     dense: DenseTraining,
     update: DenseUpdate,
-    batches: Iterator[TrainerBatch],
     account: Account,
     run_dir: Path,
     first_step: int,
@@ -53,7 +50,7 @@ def train(
     every = max(1, account.steps // LOSS_POINTS)
     meter = _LossMeter()
     with (
-        EmbeddingPipeline(worker, batches, config.training.staleness) as pipeline,
+        batches as pipeline,
         (run_dir / METRICS_LINES).open("w" if lead else "a") as lines,
     ):
         for ready, inputs in staging.ahead(pipeline):

@@ -1,67 +1,20 @@
 """What every trainer rank runs: `python -m persia_core.training.main JOB_FILE` under mpiexec."""
 
-import logging
-import os
-import sys
-import traceback
-from pathlib import Path
-from typing import NoReturn
-
-from persia_core.errors import PersiaError
-from persia_core.exit_codes import ExitCode
-from persia_core.launch.job import Job, RankRecord
-from persia_core.launch.parent import end_with_parent
-
-log = logging.getLogger(__name__)
+from persia_core.config import ModelConfig
+from persia_core.launch.job import Job
+from persia_core.launch.rank_program import run_rank
+from persia_core.launch.roles import Roles
 
 
 def main(argv: list[str] | None = None) -> None:
     """Take part in the job of `argv[0]`; any failure ends the whole MPI job by MPI_Abort."""
-    end_with_parent()  # mpiexec may be killed without a chance to end its ranks
-    import mpi4py
-
-    mpi4py.rc.thread_level = "multiple"
-    from mpi4py import MPI
-
-    arguments = sys.argv[1:] if argv is None else argv
-    job = Job.model_validate_json(Path(arguments[0]).read_bytes())
-    config = job.resolved()
-    trainer = MPI.COMM_WORLD.Get_rank() - config.cluster.servers
-    logging.basicConfig(
-        level=logging.INFO,
-        format=f"%(asctime)s [trainer {trainer}] %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stdout,
-        force=True,
-    )
-    record = RankRecord.begin(job.run_dir, MPI.COMM_WORLD.Get_rank(), f"trainer {trainer}")
-    if MPI.COMM_WORLD.Get_size() != config.cluster.servers + config.cluster.trainers:
-        _abort(job, record, ExitCode.ENVIRONMENT, "the job has another number of ranks than its plan", "")
-    from persia_core import _native
-    from persia_core.embedding.errors import as_persia_error
-
-    try:
-        from persia_core.training.run import run_trainer
-
-        run_trainer(job, config, trainer)
-    except PersiaError as error:
-        _abort(job, record, error.exit_code, error.what, error.remedy)
-    except (_native.ServerError, _native.TransportError) as failure:
-        named = as_persia_error(failure)
-        _abort(job, record, named.exit_code, named.what, named.remedy)
-    except Exception as error:
-        traceback.print_exc()
-        what = f"{type(error).__name__}: {error}"
-        _abort(job, record, ExitCode.RANK_FAILED, what, "read the job's log, then run the task again")
+    run_rank(argv, _train)
 
 
-def _abort(job: Job, record: RankRecord, code: ExitCode, what: str, remedy: str) -> NoReturn:
-    log.error("%s", what)
-    record.fail(job.run_dir, code, what, remedy)
-    from mpi4py import MPI
+def _train(job: Job, config: ModelConfig, rank: int) -> None:
+    from persia_core.training.run import run_trainer
 
-    MPI.COMM_WORLD.Abort(int(code))
-    os._exit(int(code))  # MPI_Abort may return before the launcher has ended us
+    run_trainer(job, config, rank - Roles.of(config.cluster).rank_of_trainer(0))
 
 
 if __name__ == "__main__":

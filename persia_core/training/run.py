@@ -7,21 +7,19 @@ from typing import Any
 
 import torch
 
-from persia_core._native import EmbeddingWorker
 from persia_core.checkpoint.dense_state import load_dense
 from persia_core.checkpoint.layout import is_embedding_part
 from persia_core.checkpoint.write import write_checkpoint
 from persia_core.config import ModelConfig
-from persia_core.data.partition import LocalPartition
+from persia_core.data.partition import reopen_partition
 from persia_core.embedding.day import logical_day
-from persia_core.embedding.tables import table_indices, table_specs
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
 from persia_core.training.account import Account
-from persia_core.training.batches import trainer_batches
 from persia_core.training.dense import DenseTraining, seed_trainer
 from persia_core.training.dense_update import dense_update
+from persia_core.training.embeddings import connect
 from persia_core.training.evaluate import Evaluator
 from persia_core.training.group import TrainerGroup
 from persia_core.training.loop import train
@@ -68,8 +66,8 @@ class PartitionRun:
             timeout_s=cluster.timeout_s,
             longest_wait_s=cluster.job_timeout_s,
         )
-        self._partition = LocalPartition(job.partition_dir, _manifest(job.partition_dir), config)
-        self._worker = _connect(config, trainer)
+        self._partition = reopen_partition(job.partition_dir, config)
+        self._worker = connect(config, self._partition, trainer)
         self._dense = DenseTraining.build(config, self._group.device)
         self._evaluator = Evaluator(config, self._group, self._worker, self._dense.model)
         self._first_step = 0
@@ -117,15 +115,13 @@ class PartitionRun:
         update = dense_update(config, self._group, self._dense, self._job.run_dir)
         keepers = 1 if update.averages else trainers
         account = Account(self._partition.rows, order.steps, epochs, keepers)
-        batches = trainer_batches(config, self._partition, order, self._group.trainer, trainers)
         started = time.monotonic()
         train(
             config,
             self._group,
-            self._worker,
+            self._worker.pipeline(order),
             self._dense,
             update,
-            batches,
             account,
             self._job.run_dir,
             self._first_step,
@@ -192,6 +188,7 @@ class PartitionRun:
         self._group.barrier()
         if self._lead:
             self._worker.shutdown()
+        self._worker.close()
         self._group.leave()
 
 
@@ -201,18 +198,3 @@ def _short(value: float | int | None) -> str:
 
 def _manifest(directory: Path) -> Manifest:
     return Manifest.from_bytes((directory / MANIFEST).read_bytes(), str(directory / MANIFEST))
-
-
-def _connect(config: ModelConfig, trainer: int) -> EmbeddingWorker:
-    return EmbeddingWorker(
-        transport="mpi",
-        servers=config.cluster.servers,
-        tables=table_specs(config),
-        features=table_indices(config),
-        trainer=trainer,
-        trainers=config.cluster.trainers,
-        staleness=config.training.staleness,
-        sync=config.training.mode == "sync",
-        seed=config.training.seed,
-        timeout_s=config.cluster.timeout_s,
-    )

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from persia_core._native import Lookup
 from persia_core.data.batch import HashedBatch
+from persia_core.embedding.interface import LookedUp
 from persia_core.training.network import Place
 
 _ALIGNMENT = 256  # bytes, of what cudaMalloc returns: every array of a block begins so
@@ -42,7 +42,7 @@ class HasLookup(Protocol):
     @property
     def batch(self) -> Any: ...
     @property
-    def lookup(self) -> Lookup: ...
+    def lookup(self) -> LookedUp: ...
 
 
 Ready = TypeVar("Ready", bound=HasLookup)
@@ -75,7 +75,7 @@ class HostStaging:
         for ready in batches:
             yield ready, self.inputs(ready.batch.data, ready.lookup)
 
-    def inputs(self, data: HashedBatch, lookup: Lookup) -> Inputs:
+    def inputs(self, data: HashedBatch, lookup: LookedUp) -> Inputs:
         """The batch as tensors."""
         places = [Place(index, 0, pooled.shape) for index, pooled in enumerate(lookup.pooled)]
         buffers = [torch.from_numpy(pooled.reshape(-1)) for pooled in lookup.pooled]
@@ -137,7 +137,7 @@ class BlockStaging:
         finally:
             stop.set()
 
-    def inputs(self, data: HashedBatch, lookup: Lookup) -> Inputs:
+    def inputs(self, data: HashedBatch, lookup: LookedUp) -> Inputs:
         """Begin to copy a batch; its block is used again for the second batch after it."""
         block = self._sent[self._sends % len(self._sent)]
         self._sends += 1

@@ -88,15 +88,18 @@ def kill_when_training(run_dir: Path, program: str) -> threading.Thread:
 
 
 @pytest.mark.parametrize(
-    ("program", "role"),
+    ("program", "workers", "role"),
     [
-        ("persia-embedding-server", "embedding server 0 (rank 0) was ended by signal 9"),
-        ("persia_core.training.main", "was ended by signal 9"),
-        ("mpiexec", "ended with"),
+        ("persia-embedding-server", 0, "embedding server 0 (rank 0) was ended by signal 9"),
+        ("persia_core.training.main", 0, "was ended by signal 9"),
+        ("persia_core.worker.main", 1, "embedding worker 0 (rank 1) was ended by signal 9"),
+        ("mpiexec", 0, "ended with"),
     ],
 )
-def test_a_killed_rank_ends_the_job_with_its_name(place: TrainingPlace, program: str, role: str) -> None:
-    config = slow(seconds=0.2)
+def test_a_killed_rank_ends_the_job_with_its_name(
+    place: TrainingPlace, program: str, workers: int, role: str
+) -> None:
+    config = changed(slow(seconds=0.2), cluster={"embedding_workers": workers})
     write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
     run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
     killer = kill_when_training(run_dir, program)

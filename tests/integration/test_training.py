@@ -67,11 +67,11 @@ def check_rows(checkpoint: Path, config: ModelConfig, plain: PlainModel) -> None
         assert largest_relative_difference(dense[name], tensor.numpy()) <= 1e-5, name
 
 
-@pytest.mark.parametrize("trainers", [2, 3])
+@pytest.mark.parametrize(("trainers", "workers"), [(2, 0), (3, 0), (3, 2)])
 def test_sync_with_several_trainers_equals_one_with_the_whole_batch(
-    place: TrainingPlace, trainers: int
+    place: TrainingPlace, trainers: int, workers: int
 ) -> None:
-    cluster = {"servers": 2, "server_threads": 2, "trainers": trainers}
+    cluster = {"servers": 2, "server_threads": 2, "trainers": trainers, "embedding_workers": workers}
     config = changed(every_kind("adagrad"), cluster=cluster)
     rows = small_rows(64 * 20 + 1, seed=1)  # the last step has one row: all but one share are empty
     write_hashed_partition(config, place.store, DAYS[0], rows)
@@ -81,11 +81,14 @@ def test_sync_with_several_trainers_equals_one_with_the_whole_batch(
     check_rows(run_dir / "checkpoint", config, plain)
 
 
-def test_hybrid_accounts_for_every_row_and_keeps_its_staleness_bound(place: TrainingPlace) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_hybrid_accounts_for_every_row_and_keeps_its_staleness_bound(
+    place: TrainingPlace, workers: int
+) -> None:
     config = changed(
         every_kind("adagrad"),
         training={"mode": "hybrid", "staleness": 3, "epochs": 2, "shuffle": True},
-        cluster={"servers": 2, "trainers": 2},
+        cluster={"servers": 2, "trainers": 2, "embedding_workers": workers},
     )
     rows = small_rows(1000, seed=2)
     write_hashed_partition(config, place.store, DAYS[0], rows)
@@ -128,7 +131,7 @@ def test_a_warm_start_continues_as_if_never_stopped_on_other_numbers_of_servers(
     for ds, rows in zip(DAYS, parts, strict=True):
         write_hashed_partition(config, place.store, ds, rows)
     publish_checkpoint(place, config, DAYS[0], place.train(config, DAYS[0]))
-    wider = changed(config, cluster={"servers": 3, "server_threads": 2})
+    wider = changed(config, cluster={"servers": 3, "server_threads": 2, "embedding_workers": 1})
     run_dir = place.train(wider, DAYS[1], cold_start=False)
 
     both = hashed_table(config, parts[0]), hashed_table(config, parts[1])
@@ -190,8 +193,23 @@ def test_a_step_that_is_not_finite_on_one_trainer_is_skipped_by_all_and_counted(
     check_rows(run_dir / "checkpoint", config, plain)
 
 
+def test_embedding_workers_of_their_own_train_the_same_to_the_bit(place: TrainingPlace) -> None:
+    config, rows = marked(share=0.5)  # one of the batches is discarded
+    write_hashed_partition(config, place.store, DAYS[0], rows)
+    found: list[dict[str, bytes]] = []
+    for workers in (0, 1):
+        cluster = {"servers": 2, "trainers": 1, "embedding_workers": workers}
+        run_dir = place.train(changed(config, cluster=cluster), DAYS[0], run=f"run-{workers}")
+        parts = [*run_dir.glob("checkpoint/*.safetensors"), run_dir / "parity.parquet"]
+        found.append({path.name: path.read_bytes() for path in parts})
+        assert metrics_of(run_dir)["rows_skipped"] == {"non_finite_gradient": 64}
+    assert len(found[0]) == 5, "two servers, network, optimizer, predictions"
+    assert found[0] == found[1]
+
+
 def test_too_many_skipped_rows_end_the_job_and_leave_no_checkpoint(place: TrainingPlace) -> None:
     config, rows = marked(share=0.1)
+    config = changed(config, cluster={"embedding_workers": 1})
     write_hashed_partition(config, place.store, DAYS[0], rows)
     with pytest.raises(Exception, match="diverged") as caught:
         place.train(config, DAYS[0])

@@ -161,6 +161,20 @@ def test_every_rank_has_a_share_of_the_buffers(tmp_path: Path, document: dict[st
     load_config(write(tmp_path, document))
     document["cluster"]["max_buffered_bytes"] = least - 1
     assert f"at least {least}" in refusal(write(tmp_path, document))
+    # Three embedding workers for seven trainers: one has three, so every other rank may have as many.
+    least = 3 * (1 << 20) * (2 + 3 + 7 - 1) * 3
+    cluster = {"servers": 2, "embedding_workers": 3, "trainers": 7, "max_buffered_bytes": least}
+    document["cluster"] = cluster
+    load_config(write(tmp_path, document))
+    cluster["max_buffered_bytes"] = least - 1
+    assert f"at least {least}" in refusal(write(tmp_path, document))
+
+
+def test_an_embedding_worker_has_a_trainer(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["cluster"] = {"trainers": 2, "embedding_workers": 2}
+    assert plan_of(load_config(write(tmp_path, document))).ranks == 1 + 2 + 2
+    document["cluster"]["embedding_workers"] = 3
+    assert "embedding_workers must be at most the 2 trainers" in refusal(write(tmp_path, document))
 
 
 def test_a_capacity_holds_a_row_for_each_thread(tmp_path: Path, document: dict[str, Any]) -> None:

@@ -2,28 +2,72 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from persia_core.embedding.server import server_program
+from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import Job
-from persia_core.launch.mpi import RUN_DIR_VARIABLE, mpi_command, processes_of
+from persia_core.launch.mpi import RUN_DIR_VARIABLE, failure_of, mpi_command, processes_of
 from tests.support.small_config import small_config
 
 
-def test_servers_are_told_their_threads_and_their_limit() -> None:
-    cluster = {"servers": 2, "server_threads": 3, "trainers": 4, "max_buffered_bytes": 5 << 30}
-    config = small_config(cluster=cluster)
-    nowhere = Path("/nowhere")
-    job = Job(
-        id="job", config=config.model_dump(), ds="2026-01-01", run_dir=nowhere, partition_dir=nowhere,
-        parent_dir=None, parent=None, hashed_digest="",
+def job_in(run_dir: Path, **cluster: int) -> Job:
+    return Job(
+        id="job", config=small_config(cluster=cluster).model_dump(), ds="2026-01-01", run_dir=run_dir,
+        partition_dir=run_dir, parent_dir=None, parent=None, hashed_digest="",
     )  # fmt: skip
-    command = mpi_command(job)
+
+
+def command_of(**cluster: int) -> list[str]:
+    return mpi_command(job_in(Path("/nowhere"), **cluster))
+
+
+def test_servers_are_told_their_threads_and_their_limit() -> None:
+    command = command_of(servers=2, server_threads=3, trainers=4, max_buffered_bytes=5 << 30)
     servers = command[1 : command.index(":")]
     assert servers[:3] == ["-n", "2", str(server_program())]
     assert servers[servers.index("--threads") + 1] == "3"
     assert servers[servers.index("--max-buffered-bytes") + 1] == str(5 << 30)
+    assert servers[servers.index("--workers-per-rank") + 1] == "1"
     assert command[command.index(":") + 1 :][:2] == ["-n", "4"]
+
+
+def test_embedding_workers_are_ranks_between_servers_and_trainers() -> None:
+    command = command_of(servers=2, embedding_workers=3, trainers=7)
+    first = command.index(":")
+    second = command.index(":", first + 1)
+    servers, workers, trainers = command[1:first], command[first + 1 : second], command[second + 1 :]
+    assert servers[servers.index("--workers-per-rank") + 1] == "3", (
+        "the first of them serves trainers 0, 3 and 6"
+    )
+    assert workers == ["-n", "3", sys.executable, "-m", "persia_core.worker.main", "/nowhere/job.json"]
+    assert trainers == ["-n", "7", sys.executable, "-m", "persia_core.training.main", "/nowhere/job.json"]
+
+
+# What Open MPI prints; the server that mpiexec ends after the killed rank may come first.
+KILLED = """
+MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD
+  Errorcode: 143
+ persia-embedding-server rank 0 on vm: ended by SIGTERM
+prterun noticed that process rank {rank} with PID 23365 on node vm exited on
+signal 9 (Killed).
+"""
+
+
+@pytest.mark.parametrize(
+    ("rank", "role"),
+    [(0, "embedding server 0"), (1, "embedding worker 0"), (2, "embedding worker 1"), (4, "trainer 1")],
+)
+def test_the_rank_that_was_killed_is_named_and_not_one_that_ended_with_it(
+    tmp_path: Path, rank: int, role: str
+) -> None:
+    (tmp_path / "job.log").write_text(KILLED.format(rank=rank))
+    error = failure_of(job_in(tmp_path, embedding_workers=2, trainers=3), 137)
+    assert error.what == f"{role} (rank {rank}) was ended by signal 9"
+    assert error.exit_code == ExitCode.RANK_FAILED
 
 
 def test_a_job_of_another_home_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -1,26 +1,44 @@
-"""The pipeline on real in-process servers: order, bounded staleness, and errors that do not hang."""
+"""The pipelines on real in-process servers: order, bounded staleness, and errors that do not hang.
+
+Every test holds for both: with the embedding worker in the trainer's process, and served by another.
+"""
 
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 import pytest
 
 from persia_core import _native
 from persia_core.data.batch import HashedBatch
+from persia_core.embedding.interface import Pipeline
 from persia_core.embedding.pipeline import EmbeddingPipeline
 from persia_core.embedding.tables import table_indices, table_specs
+from tests.support.served import Numbered, served
 from tests.support.small_config import small_config
 
 CONFIG = small_config()
 FEATURES = len(CONFIG.id_features)
 
 
-@dataclass(frozen=True)
-class Numbered:
-    number: int
-    data: HashedBatch
+Open = Callable[
+    [_native.EmbeddingWorker, Iterator[Numbered], int], AbstractContextManager[Pipeline[Numbered]]
+]
+
+
+@contextmanager
+def elsewhere(
+    worker: _native.EmbeddingWorker, batches: Iterator[Numbered], staleness: int
+) -> Iterator[Pipeline[Numbered]]:
+    with served(worker, staleness, lambda _: batches) as trainer, trainer.pipeline() as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(params=[EmbeddingPipeline, elsewhere], ids=["here", "elsewhere"])
+def open_pipeline(request: pytest.FixtureRequest) -> Open:
+    found: Open = request.param
+    return found
 
 
 def batches(count: int, bad: int | None = None) -> Iterator[Numbered]:
@@ -68,10 +86,12 @@ def no_threads_left() -> bool:
 
 
 @pytest.mark.parametrize("staleness", [1, 2, 5])
-def test_batches_come_in_order_and_never_more_than_the_bound_are_outstanding(staleness: int) -> None:
+def test_batches_come_in_order_and_never_more_than_the_bound_are_outstanding(
+    open_pipeline: Open, staleness: int
+) -> None:
     worker = make_worker(staleness)
     seen = []
-    with EmbeddingPipeline(worker, batches(40), staleness) as pipeline:
+    with open_pipeline(worker, batches(40), staleness) as pipeline:
         for ready in pipeline:
             seen.append(ready.batch.number)
             if ready.batch.number % 5 == 4:
@@ -87,11 +107,35 @@ def test_batches_come_in_order_and_never_more_than_the_bound_are_outstanding(sta
     assert no_threads_left()
 
 
-def test_a_lookup_that_fails_is_raised_where_batches_are_taken(worker: _native.EmbeddingWorker) -> None:
+def test_gradients_reach_the_rows_that_were_looked_up_times_scale_and_factor(
+    open_pipeline: Open, worker: _native.EmbeddingWorker
+) -> None:
+    factors = [0.5, 1.0, 0.0, 2.0]
+    with open_pipeline(worker, batches(10), 3) as pipeline:
+        for ready in pipeline:
+            number = np.float32(ready.batch.number)
+            gradients = [gradient * number for gradient in ones()]
+            pipeline.update(ready, gradients, 0.25, factors)
+        pipeline.drain()
+    tables = {table.name: at for at, table in enumerate(CONFIG.tables)}
+    shares = [feature.table for feature in CONFIG.id_features]
+    for batch in batches(7):
+        given = sum(number for number in range(10) if number % 7 == batch.number)
+        found = worker.lookup(0, batch.data.ids, batch.data.offsets, False).pooled
+        for feature, ids, weights in zip(CONFIG.id_features, batch.data.ids, found, strict=True):
+            at = tables[feature.table]
+            start = _native.initial_rows(table_specs(CONFIG)[at], 1, ids)
+            rate = 0.1 * factors[at] * 0.25 * shares.count(feature.table)
+            np.testing.assert_allclose(weights, start - rate * given, rtol=1e-6, atol=1e-6)
+
+
+def test_a_lookup_that_fails_is_raised_where_batches_are_taken(
+    open_pipeline: Open, worker: _native.EmbeddingWorker
+) -> None:
     taken = []
     with (
         pytest.raises(ValueError, match="prefix"),
-        EmbeddingPipeline(worker, batches(10, bad=4), 3) as pipeline,
+        open_pipeline(worker, batches(10, bad=4), 3) as pipeline,
     ):
         for ready in pipeline:
             taken.append(ready.batch.number)
@@ -101,10 +145,12 @@ def test_a_lookup_that_fails_is_raised_where_batches_are_taken(worker: _native.E
     assert no_threads_left()
 
 
-def test_an_update_that_fails_is_raised_at_the_latest_by_drain(worker: _native.EmbeddingWorker) -> None:
+def test_an_update_that_fails_is_raised_at_the_latest_by_drain(
+    open_pipeline: Open, worker: _native.EmbeddingWorker
+) -> None:
     with (
         pytest.raises(ValueError, match="finite"),
-        EmbeddingPipeline(worker, batches(3), 3) as pipeline,
+        open_pipeline(worker, batches(3), 3) as pipeline,
     ):
         for ready in pipeline:
             pipeline.update(ready, [gradient * np.nan for gradient in ones()], 1.0)
@@ -112,22 +158,24 @@ def test_an_update_that_fails_is_raised_at_the_latest_by_drain(worker: _native.E
     assert no_threads_left()
 
 
-def test_a_reader_that_fails_is_raised_where_batches_are_taken(worker: _native.EmbeddingWorker) -> None:
+def test_a_reader_that_fails_is_raised_where_batches_are_taken(
+    open_pipeline: Open, worker: _native.EmbeddingWorker
+) -> None:
     def reading() -> Iterator[Numbered]:
         yield from batches(2)
         raise OSError("the disk is gone")
 
     with (
         pytest.raises(OSError, match="the disk is gone"),
-        EmbeddingPipeline(worker, reading(), 3) as pipeline,
+        open_pipeline(worker, reading(), 3) as pipeline,
     ):
         for ready in pipeline:
             pipeline.update(ready, ones(), 1.0)
     assert no_threads_left()
 
 
-def test_leaving_early_ends_both_threads(worker: _native.EmbeddingWorker) -> None:
-    with EmbeddingPipeline(worker, batches(1000), 3) as pipeline:
+def test_leaving_early_ends_both_threads(open_pipeline: Open, worker: _native.EmbeddingWorker) -> None:
+    with open_pipeline(worker, batches(1000), 3) as pipeline:
         for ready in pipeline:
             assert ready.batch.number == 0
             break

@@ -1,0 +1,76 @@
+"""What a trainer needs of its embedding worker, be it in its own process or in a rank of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Batch = TypeVar("Batch")
+
+
+class Tables(Protocol):
+    """The tables of all servers as a whole. One trainer calls these, between other stages of the run.
+
+    Raise ServerError or TransportError, as the native worker does.
+    """
+
+    def configure(self) -> None: ...
+    def load(self, paths: list[str]) -> list[dict[str, object]]: ...
+    def advance_day(self, day: int) -> None: ...
+    def save(self, directory: str) -> list[dict[str, object]]: ...
+    def stats(self) -> list[dict[str, object]]: ...
+    def shutdown(self) -> None: ...
+
+
+class LookedUp(Protocol):
+    """`pooled[f]`: float32 [rows, dim of feature f], in feature order, C-contiguous and writable."""
+
+    @property
+    def pooled(self) -> list[NDArray[np.float32]]: ...
+    @property
+    def batch(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Ready(Generic[Batch]):
+    """A batch whose pooled activations have arrived."""
+
+    batch: Batch
+    lookup: LookedUp
+
+
+class Pipeline(Protocol[Batch]):
+    """Iterate to get batches with their activations; give each one back by `update` or `discard`.
+
+    Batches come ahead of their use and gradients are applied behind it, with bounded staleness. What fails
+    on the way is raised at the caller's next call. A context manager: leaving it ends what it started.
+    """
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+    def __iter__(self) -> Iterator[Ready[Batch]]: ...
+    def update(
+        self,
+        ready: Ready[Batch],
+        gradients: list[NDArray[np.float32]],
+        scale: float,
+        learning_rate_factors: list[float] | None = None,
+    ) -> None:
+        """Queue the pooled gradients of a batch, each float32 [rows, dim], to be applied times `scale`.
+
+        The learning rate of each table is multiplied by its factor; None: all factors are 1.
+        """
+
+    def discard(self, ready: Ready[Batch]) -> None:
+        """Give a batch back without an update (it was skipped)."""
+
+    def drain(self) -> None:
+        """Wait until everything given back has been acknowledged by the servers."""

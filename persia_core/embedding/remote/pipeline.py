@@ -1,0 +1,170 @@
+"""The trainer's end of a pipeline whose lookups and updates are made by an embedding worker elsewhere.
+
+The permits are the worker's (EmbeddingPipeline): it takes one before it looks a batch up, and has it back
+when the servers have acknowledged the update. So at most `staleness` batches are on the way or here.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persia_core.embedding.interface import Ready
+from persia_core.embedding.remote.carried_errors import carried_error
+from persia_core.embedding.remote.line import Line, hung
+from persia_core.embedding.remote.message import Message
+
+Batch = TypeVar("Batch")
+
+
+@dataclass(frozen=True)
+class RemoteLookup:
+    """What has come of a lookup: its pooled activations, and the number to give it back by."""
+
+    batch: int
+    pooled: list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Waits:
+    """How long a trainer waits, in seconds: for a message to be taken, a batch, an end of all updates."""
+
+    send: float
+    batch: float
+    drain: float
+    forever: float  # nothing is due, but the job has an end
+
+    @staticmethod
+    def of(timeout_s: float, staleness: int, job_timeout_s: float) -> "Waits":
+        """From the time limit of one request to a server: the worker's own error is to come first.
+
+        For a batch the worker waits for an update and a lookup, to drain for `staleness` updates.
+        """
+        return Waits(2 * timeout_s, 3 * timeout_s, (staleness + 2) * timeout_s, job_timeout_s)
+
+
+class RemotePipeline(Generic[Batch]):
+    """Batches from, and gradients to, an embedding worker; see persia_core.embedding.interface.Pipeline."""
+
+    def __init__(
+        self,
+        start: Callable[[], None],
+        line: Line,
+        decode: Callable[[Message], tuple[Batch, list[NDArray[np.float32]]]],
+        waits: Waits,
+    ) -> None:
+        """`start` makes the worker begin; `decode` takes a batch and its activations out of a message."""
+        self._start = start
+        self._line = line
+        self._decode = decode
+        self._waits = waits
+        self._ready: queue.Queue[Ready[Batch] | None] = queue.Queue()
+        self._outgoing: queue.Queue[Message | None] = queue.Queue()
+        self._changed = threading.Condition()
+        self._error: BaseException | None = None
+        self._drained = False
+        self._given_up = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
+            for target, name in ((self._receive, "embedding-receive"), (self._send, "embedding-send"))
+        ]
+
+    def __enter__(self) -> "RemotePipeline[Batch]":
+        self._start()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._outgoing.put(Message("stop"))
+        self._outgoing.put(None)
+        receiving, sending = self._threads
+        sending.join()
+        receiving.join(timeout=self._waits.drain)
+        self._given_up.set()
+        receiving.join()
+
+    def __iter__(self) -> Iterator[Ready[Batch]]:
+        while True:
+            try:
+                ready = self._ready.get(timeout=self._waits.batch)
+            except queue.Empty:
+                self._fail(hung(self._line.peer, "the next batch", self._waits.batch))
+                ready = None
+            self._raise()
+            if ready is None:
+                return
+            yield ready
+
+    def update(
+        self,
+        ready: Ready[Batch],
+        gradients: list[NDArray[np.float32]],
+        scale: float,
+        learning_rate_factors: list[float] | None = None,
+    ) -> None:
+        """See Pipeline. A gradient that is not C-contiguous is copied, others are sent as they lie."""
+        fields = {"batch": ready.lookup.batch, "scale": scale, "factors": learning_rate_factors}
+        self._put(Message("update", fields, [np.ascontiguousarray(each) for each in gradients]))
+
+    def discard(self, ready: Ready[Batch]) -> None:
+        self._put(Message("discard", {"batch": ready.lookup.batch}))
+
+    def drain(self) -> None:
+        self._drained = False
+        self._put(Message("drain"))
+        with self._changed:
+            done = self._changed.wait_for(lambda: self._drained or self._error is not None, self._waits.drain)
+        if not done:
+            self._fail(hung(self._line.peer, "the acknowledgement of updates", self._waits.drain))
+        self._raise()
+
+    def _put(self, message: Message) -> None:
+        self._raise()
+        self._outgoing.put(message)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _fail(self, error: BaseException) -> None:
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+        self._ready.put(None)
+
+    def _guard(self, target: Callable[[], None]) -> None:
+        try:
+            target()
+        except BaseException as error:  # carried over to the caller's thread
+            self._given_up.set()
+            self._fail(error)
+
+    def _receive(self) -> None:
+        """Takes what the worker sends until it says that it has stopped: it may have more on the way."""
+        while True:
+            message = self._line.receive("batches", self._waits.forever, self._given_up)
+            match message.kind:
+                case "ready":
+                    batch, pooled = self._decode(message)
+                    self._ready.put(Ready(batch, RemoteLookup(message.fields["batch"], pooled)))
+                case "end":
+                    self._ready.put(None)
+                case "drained":
+                    with self._changed:
+                        self._drained = True
+                        self._changed.notify_all()
+                case "error":
+                    self._fail(carried_error(message.fields, self._line.peer))
+                case "stopped":
+                    return
+                case other:
+                    raise RuntimeError(f"{self._line.peer} sent {other!r}, which means nothing here")
+
+    def _send(self) -> None:
+        while (message := self._outgoing.get()) is not None:
+            self._line.send(message, self._waits.send)

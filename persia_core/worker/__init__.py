@@ -1,0 +1,1 @@
+"""The embedding worker as a rank of its own."""
