@@ -38,7 +38,9 @@ MPI_ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
 }
 # Words of mpiexec, which breaks lines anywhere. Ranks that it ends afterwards say in the log that they abort.
-_SIGNALLED = re.compile(r"process\s+rank\s+(\d+)\s+with\s+PID\b.*?exited\s+on\s+signal\s+(\d+)", re.DOTALL)
+_SIGNALLED = re.compile(
+    r"process\s+rank\s+(\d+)\s+with\s+PID\s+\d+\s+on\s+node\s+\S+\s+exited\s+on\s+signal\s+(\d+)"
+)
 _EXITED = re.compile(r"\[\[\d+,\d+\],(\d+)\].*?Exit code:\s+(\d+)", re.DOTALL)
 
 

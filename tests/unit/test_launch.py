@@ -51,6 +51,9 @@ def test_embedding_workers_are_ranks_between_servers_and_trainers() -> None:
 KILLED = """
 MPI_ABORT was invoked on rank 0 in communicator MPI_COMM_WORLD
   Errorcode: 143
+prterun has exited due to process rank 0 with PID 0 on node vm calling
+"abort". This may have caused other processes in the application to be
+terminated by signals sent by prterun (as reported here).
  persia-embedding-server rank 0 on vm: ended by SIGTERM
 prterun noticed that process rank {rank} with PID 23365 on node vm exited on
 signal 9 (Killed).

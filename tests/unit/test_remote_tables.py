@@ -148,6 +148,19 @@ def test_a_worker_that_sends_no_batches_is_named_and_the_pipeline_ends() -> None
     assert no_threads_left()
 
 
+def test_a_worker_that_never_ends_the_pipeline_is_named_also_without_another_error() -> None:
+    control, control_there = QueueLine.pair("trainer 0", "embedding worker 0")
+    lines, _ = QueueLine.pair("trainer 0", "embedding worker 0")
+    control_there.send(Message("done"), 1.0)
+    trainer = Trainer(RemoteTables(control, 1.0), lines, staleness=1)
+    with (
+        pytest.raises(RankHung, match="embedding worker 0: the end of the batches: no answer within"),
+        trainer.pipeline(timeout_s=0.05),
+    ):
+        pass
+    assert no_threads_left()
+
+
 @pytest.mark.parametrize(
     "make",
     [

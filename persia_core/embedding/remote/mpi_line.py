@@ -83,8 +83,8 @@ class MpiLine:
             raise MessageError(f"{self._peer} sent {size} bytes where {into.size} were due")
         request = matched[0].Irecv([into, self._mpi.BYTE])
         try:
-            self._wait(request.Test, what, timeout_s)
-        except RankHung:
+            self._wait(request.Test, what, timeout_s, closed)
+        except (RankHung, LineClosed):
             self._left_to_mpi += [into, request]
             raise
         return into

@@ -79,21 +79,24 @@ class RemotePipeline(Generic[Batch]):
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._outgoing.put(Message("stop"))
         self._outgoing.put(None)
         receiving, sending = self._threads
         sending.join()
         receiving.join(timeout=self._waits.drain)
-        self._given_up.set()
+        if receiving.is_alive():
+            self._give_up(hung(self._line.peer, "the end of the batches", self._waits.drain))
         receiving.join()
+        if kind is None and self._given_up.is_set():
+            self._raise()
 
     def __iter__(self) -> Iterator[Ready[Batch]]:
         while True:
             try:
                 ready = self._ready.get(timeout=self._waits.batch)
             except queue.Empty:
-                self._fail(hung(self._line.peer, "the next batch", self._waits.batch))
+                self._give_up(hung(self._line.peer, "the next batch", self._waits.batch))
                 ready = None
             self._raise()
             if ready is None:
@@ -120,7 +123,7 @@ class RemotePipeline(Generic[Batch]):
         with self._changed:
             done = self._changed.wait_for(lambda: self._drained or self._error is not None, self._waits.drain)
         if not done:
-            self._fail(hung(self._line.peer, "the acknowledgement of updates", self._waits.drain))
+            self._give_up(hung(self._line.peer, "the acknowledgement of updates", self._waits.drain))
         self._raise()
 
     def _put(self, message: Message) -> None:
@@ -130,6 +133,11 @@ class RemotePipeline(Generic[Batch]):
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _give_up(self, error: BaseException) -> None:
+        """Nothing more can be expected of the line: do not wait for it."""
+        self._fail(error)
+        self._given_up.set()
 
     def _fail(self, error: BaseException) -> None:
         with self._changed:
@@ -141,8 +149,7 @@ class RemotePipeline(Generic[Batch]):
         try:
             target()
         except BaseException as error:  # carried over to the caller's thread
-            self._given_up.set()
-            self._fail(error)
+            self._give_up(error)
 
     def _receive(self) -> None:
         """Takes what the worker sends until it says that it has stopped: it may have more on the way."""
