@@ -1,5 +1,7 @@
 """A trainer's calls through the service of an embedding worker: as on the native worker, errors included."""
 
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from persia_core import _native
+from persia_core.embedding.interface import Ready
 from persia_core.embedding.remote.carried_errors import carried_error, error_fields
 from persia_core.embedding.remote.message import Message
 from persia_core.embedding.remote.tables import RemoteTables
@@ -146,6 +149,24 @@ def test_a_worker_that_sends_no_batches_is_named_and_the_pipeline_ends() -> None
     ):
         next(iter(pipeline))
     assert no_threads_left()
+
+
+def test_no_batch_is_due_while_the_trainer_has_all_of_them(worker: _native.EmbeddingWorker) -> None:
+    worker.configure()
+    timeout_s = 0.7  # so a batch that is due must come within 2.1 s
+    with served(worker, 1, lambda _: batches(2)) as trainer, trainer.pipeline(timeout_s) as pipeline:
+        taken = iter(pipeline)
+        first = next(taken)
+        ahead: queue.Queue[Ready[Numbered]] = queue.Queue()
+        asking = threading.Thread(target=lambda: ahead.put(next(taken)))
+        asking.start()
+        asking.join(timeout=2.5)
+        assert ahead.empty(), "there is one permit"
+        pipeline.discard(first)
+        second = ahead.get(timeout=20)
+        assert second.batch.number == 1
+        pipeline.discard(second)
+        asking.join()
 
 
 def test_a_worker_that_never_ends_the_pipeline_is_named_also_without_another_error() -> None:

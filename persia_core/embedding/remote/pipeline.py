@@ -6,6 +6,7 @@ when the servers have acknowledged the update. So at most `staleness` batches ar
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -34,9 +35,10 @@ class Waits:
     """How long a trainer waits, in seconds: for a message to be taken, a batch, an end of all updates."""
 
     send: float
-    batch: float
+    batch: float  # that is due: there are permits, and the worker had them for so long
     drain: float
     forever: float  # nothing is due, but the job has an end
+    permits: int
 
     @staticmethod
     def of(timeout_s: float, staleness: int, job_timeout_s: float) -> "Waits":
@@ -44,7 +46,9 @@ class Waits:
 
         For a batch the worker waits for an update and a lookup, to drain for `staleness` updates.
         """
-        return Waits(2 * timeout_s, 3 * timeout_s, (staleness + 2) * timeout_s, job_timeout_s)
+        return Waits(
+            2 * timeout_s, 3 * timeout_s, (staleness + 2) * timeout_s, job_timeout_s, permits=staleness
+        )
 
 
 class RemotePipeline(Generic[Batch]):
@@ -67,6 +71,8 @@ class RemotePipeline(Generic[Batch]):
         self._changed = threading.Condition()
         self._error: BaseException | None = None
         self._drained = False
+        self._here = 0  # batches that have come and were not given back
+        self._given_back_at = 0.0
         self._given_up = threading.Event()
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
@@ -88,20 +94,30 @@ class RemotePipeline(Generic[Batch]):
         if receiving.is_alive():
             self._give_up(hung(self._line.peer, "the end of the batches", self._waits.drain))
         receiving.join()
+        self._ready.put(None)  # whoever takes batches in another thread ends too
         if kind is None and self._given_up.is_set():
             self._raise()
 
     def __iter__(self) -> Iterator[Ready[Batch]]:
         while True:
-            try:
-                ready = self._ready.get(timeout=self._waits.batch)
-            except queue.Empty:
-                self._give_up(hung(self._line.peer, "the next batch", self._waits.batch))
-                ready = None
+            ready = self._next()
             self._raise()
             if ready is None:
                 return
             yield ready
+
+    def _next(self) -> Ready[Batch] | None:
+        """Batches may be asked for ahead: while all permits are used here, none is due."""
+        since, limit = time.monotonic(), self._waits.batch
+        while True:
+            left = max(since, self._given_back_at) + limit - time.monotonic()
+            if left <= 0 and self._here < self._waits.permits:
+                self._give_up(hung(self._line.peer, "the next batch", limit))
+                return None
+            try:
+                return self._ready.get(timeout=left if left > 0 else limit)
+            except queue.Empty:
+                continue
 
     def update(
         self,
@@ -112,10 +128,10 @@ class RemotePipeline(Generic[Batch]):
     ) -> None:
         """See Pipeline. A gradient that is not C-contiguous is copied, others are sent as they lie."""
         fields = {"batch": ready.lookup.batch, "scale": scale, "factors": learning_rate_factors}
-        self._put(Message("update", fields, [np.ascontiguousarray(each) for each in gradients]))
+        self._give_back(Message("update", fields, [np.ascontiguousarray(each) for each in gradients]))
 
     def discard(self, ready: Ready[Batch]) -> None:
-        self._put(Message("discard", {"batch": ready.lookup.batch}))
+        self._give_back(Message("discard", {"batch": ready.lookup.batch}))
 
     def drain(self) -> None:
         self._drained = False
@@ -125,6 +141,12 @@ class RemotePipeline(Generic[Batch]):
         if not done:
             self._give_up(hung(self._line.peer, "the acknowledgement of updates", self._waits.drain))
         self._raise()
+
+    def _give_back(self, message: Message) -> None:
+        self._put(message)
+        with self._changed:
+            self._here -= 1
+            self._given_back_at = time.monotonic()
 
     def _put(self, message: Message) -> None:
         self._raise()
@@ -158,6 +180,8 @@ class RemotePipeline(Generic[Batch]):
             match message.kind:
                 case "ready":
                     batch, pooled = self._decode(message)
+                    with self._changed:
+                        self._here += 1
                     self._ready.put(Ready(batch, RemoteLookup(message.fields["batch"], pooled)))
                 case "end":
                     self._ready.put(None)
