@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from persia_core.config import ModelConfig, load_config
 from persia_core.config.home import work_dir
+from persia_core.data.reasons import bad_label, reasons
 from persia_core.data.schema import TIME, hashed_columns
 from persia_core.errors import DataInvalid, PartitionEmpty, PartitionMissing, PersiaError, StorageConflict
 from persia_core.handoff.layout import check_ds
@@ -54,7 +55,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     from pyspark.sql import functions as F
 
     from spark_jobs.readers import read_raw
-    from spark_jobs.transform import BAD_LABEL, REASON, reasons, transform
+    from spark_jobs.transform import REASON, transform
 
     raw = read_raw(spark, config, files)
     rows = reduce(lambda one, other: one.unionByName(other), (transform(frame, config) for frame in raw))
@@ -73,7 +74,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
             for feature in config.dense_features
         ),
     )
-    defaults = {feature.name: feature.missing for feature in config.dense_features}
+    defaults = {f.name: 0.0 if f.missing == "reject" else f.missing for f in config.dense_features}
     kept = rows.where(F.col(REASON).isNull()).select(
         *(
             F.coalesce(F.col(name), F.lit(defaults[name]).cast("float")).alias(name)
@@ -91,8 +92,8 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
         rejected=rejected,
         missing={name: counts[f"missing {name}"] for name in defaults},
     )
-    if BAD_LABEL in rejected:
-        raise _bad_label(config, files, raw, rejected[BAD_LABEL])
+    if bad_label(config) in rejected:
+        raise _bad_label(config, files, raw, rejected[bad_label(config)])
     if report.rows_in == 0:
         raise PartitionEmpty(
             f"{', '.join(file.name for file in files)}: holds no rows",
@@ -113,14 +114,14 @@ def _bad_label(config: ModelConfig, files: Sequence[RawFile], raw: list[Any], co
     from pyspark.sql import functions as F
 
     from spark_jobs.readers import quoted
-    from spark_jobs.transform import BAD_LABEL, REASON, transform
+    from spark_jobs.transform import REASON, transform
 
     names = {file.path.name: file.name for file in files}
     found = []
     for frame in raw:
         label = F.col(quoted(config.dataset.label)).cast("string")
         located = frame.withColumn("_file", F.input_file_name()).withColumn("_label", label)
-        bad = transform(located, config, keep=["_file", "_label"]).where(F.col(REASON) == BAD_LABEL)
+        bad = transform(located, config, keep=["_file", "_label"]).where(F.col(REASON) == bad_label(config))
         found += [
             row["first"] for row in bad.agg(F.min(F.struct("_file", "_label")).alias("first")).collect()
         ]

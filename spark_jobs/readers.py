@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from persia_core.config import ModelConfig
+from persia_core.config.derived_features import CrossFeature
 from persia_core.config.features import TimestampFeature
 from persia_core.errors import DataInvalid, PartitionEmpty
 from spark_jobs.raw_files import Format, RawFile, columns_of
@@ -15,13 +16,13 @@ _CORRUPT = "_corrupt_record"
 
 def needed_columns(config: ModelConfig) -> list[str]:
     """The raw columns that the configuration reads, each once, in its order."""
-    names = [config.dataset.label]
-    if config.dataset.time_column is not None:
-        names.append(config.dataset.time_column)
+    dataset = config.dataset
+    names = [dataset.label]
+    names += [name for name in (dataset.time_column, dataset.weight) if name is not None]
     names += [
         feature.column or feature.name
         for feature in config.features
-        if not isinstance(feature, TimestampFeature)
+        if not isinstance(feature, TimestampFeature | CrossFeature)
     ]
     return list(dict.fromkeys(names))
 

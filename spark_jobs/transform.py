@@ -4,7 +4,6 @@ The rules are those of docs/formats/ids.md and docs/formats/hashed.md; `persia_c
 ids in Python, and tests bind the two together.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,41 +12,45 @@ from pyspark.sql import functions as F
 from pyspark.sql import types as T
 
 from persia_core.config import ModelConfig
+from persia_core.config.derived_features import BucketisedFeature, CrossFeature
 from persia_core.config.features import (
     CategoricalFeature,
+    ColumnFeature,
     DenseFeature,
     Feature,
+    IdFeature,
     MultiCategoricalFeature,
     TimestampFeature,
 )
-from persia_core.data.schema import LABEL, TIME
-from persia_core.errors import DataInvalid
+from persia_core.data.reasons import (
+    BAD_WEIGHT,
+    MALFORMED_ROW,
+    MISSING_TIME,
+    bad_label,
+    bad_number,
+    bad_time,
+    missing_value,
+)
+from persia_core.data.schema import LABEL, TIME, WEIGHT
 from persia_core.ids import MISSING, feature_salt
 from spark_jobs.readers import MALFORMED, quoted
+from spark_jobs.values import (
+    Types,
+    bucket,
+    canonical,
+    cross,
+    dense,
+    elements,
+    finite,
+    id_of,
+    is_missing,
+    number,
+    seconds,
+    seconds_of_text,
+    time_part,
+)
 
 REASON = "_reason"  # why a row is rejected; null if it is kept
-
-MALFORMED_ROW = "malformed row"
-BAD_LABEL = "label: neither 0 nor 1"
-MISSING_TIME = "time: missing"
-BAD_TIME = "time: not Unix seconds"
-
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_YEAR_1, _YEAR_10000 = -62_135_596_800, 253_402_300_800
-_EXACT_INTEGERS = float(1 << 53)
-_FLOATS = (T.FloatType, T.DoubleType)
-_SPARK_TEXT = (T.BooleanType, T.ByteType, T.ShortType, T.IntegerType, T.LongType)
-
-
-def bad_dense(feature: DenseFeature) -> str:
-    """The reason under which rows with a bad value of `feature` are rejected."""
-    return f"{feature.name}: not a finite number"
-
-
-def reasons(config: ModelConfig) -> list[str]:
-    """Every reason for which a row may be rejected; the first that holds counts."""
-    times = [MISSING_TIME, BAD_TIME] if config.dataset.time_column is not None else []
-    return [MALFORMED_ROW, BAD_LABEL, *times, *(bad_dense(feature) for feature in config.dense_features)]
 
 
 def transform(frame: Any, config: ModelConfig, keep: Sequence[str] = ()) -> Any:
@@ -56,167 +59,126 @@ def transform(frame: Any, config: ModelConfig, keep: Sequence[str] = ()) -> Any:
     `frame` is one of `spark_jobs.readers.read_raw`. Dense values are null where missing. Raises
     DataInvalid for a column whose type has no meaning for its feature.
     """
-    types = {field.name: field.dataType for field in frame.schema.fields}
-    dataset = config.dataset
-    label = number(dataset.label, types[dataset.label])
-    time = F.lit(0).cast("bigint")
-    rejects = [(F.col(MALFORMED), MALFORMED_ROW), (~label.isin(0.0, 1.0) | label.isNull(), BAD_LABEL)]
-    if dataset.time_column is not None:
-        time = seconds(dataset.time_column, types[dataset.time_column])
-        rejects.append((_is_missing(dataset.time_column, types[dataset.time_column]), MISSING_TIME))
-        rejects.append((time.isNull(), BAD_TIME))
-    columns = [label.cast("float").alias(LABEL), time.alias(TIME)]
-    for feature in config.features:
-        column = _feature(feature, config, types, time)
-        if isinstance(feature, DenseFeature):
-            raw = feature.column or feature.name
-            bad = ~_is_missing(raw, types[raw]) & (column.isNull() | ~_finite(column))
-            rejects.append((bad, bad_dense(feature)))
-        columns.append(column.alias(feature.name))
-    reason = F.coalesce(*(F.when(condition, F.lit(text)) for condition, text in rejects))
-    return frame.select(reason.alias(REASON), *columns, *keep)
+    return _Transform(frame, config).apply(frame, keep)
 
 
-def _feature(feature: Feature, config: ModelConfig, types: dict[str, T.DataType], time: Column) -> Column:
-    if isinstance(feature, DenseFeature):
-        raw = feature.column or feature.name
-        return dense(feature, number(raw, types[raw]))
-    table = config.table(feature.table)
-    bits = config.dataset.prefix_bits
-    salt = feature_salt(config.dataset.salt, table.name)
-    if isinstance(feature, TimestampFeature):
-        return id_of(time_part(time, feature.part).cast("string"), salt, table.prefix, bits)
-    raw = feature.column or feature.name
-    if isinstance(feature, CategoricalFeature):
-        value = canonical(F.col(quoted(raw)), types[raw], raw)
-        if feature.missing == "own_id":
-            value = F.coalesce(value, F.lit(MISSING))
-        return id_of(value, salt, table.prefix, bits)
-    values = bag(feature, raw, types[raw], json=config.dataset.format == "jsonl")
-    values = F.slice(values, 1, feature.max_length)
-    return F.coalesce(
-        F.transform(values, lambda value: id_of(value, salt, table.prefix, bits)),
-        F.array().cast("array<bigint>"),
-    )
+class _Transform:
+    def __init__(self, frame: Any, config: ModelConfig) -> None:
+        self._config = config
+        self._types: Types = {field.name: field.dataType for field in frame.schema.fields}
+        self._features = {feature.name: feature for feature in config.features}
+        self._time = F.lit(0).cast("bigint")
 
+    def apply(self, frame: Any, keep: Sequence[str]) -> Any:
+        dataset = self._config.dataset
+        label = self._label()
+        rejects = [(F.col(MALFORMED), MALFORMED_ROW), (label.isNull(), bad_label(self._config))]
+        columns = [label.cast("float").alias(LABEL)]
+        if dataset.weight is not None:
+            weight = number(*self._raw(dataset.weight)).cast("float")
+            rejects.append((weight.isNull() | ~finite(weight) | (weight < 0), BAD_WEIGHT))
+        if dataset.time_column is not None:
+            raw, kind, name = self._raw(dataset.time_column)
+            if dataset.time_format is None:
+                self._time = seconds(raw, kind, name)
+            else:
+                self._time = seconds_of_text(canonical(raw, kind, name), dataset.time_format)
+            rejects.append((is_missing(raw, kind), MISSING_TIME))
+            rejects.append((self._time.isNull(), bad_time(self._config)))
+        columns.append(self._time.alias(TIME))
+        if dataset.weight is not None:
+            columns.append(_one_zero(weight).alias(WEIGHT))
+        for feature in self._config.features:
+            column, reasons = self._feature(feature)
+            rejects += reasons
+            columns.append(column.alias(feature.name))
+        reason = F.coalesce(*(F.when(condition, F.lit(text)) for condition, text in rejects))
+        return frame.select(reason.alias(REASON), *columns, *keep)
 
-def id_of(value: Column, salt: str, prefix: int, prefix_bits: int) -> Column:
-    """The id of a canonical string as the bigint with the same 64 bits; null if the string is null."""
-    # Spark's xxhash64 of one string is XXH64 of its UTF-8 bytes with seed 42, except that it gives
-    # the seed for null.
-    hashed = F.shiftrightunsigned(F.xxhash64(F.concat(F.lit(salt), value)), prefix_bits)
-    base = prefix << (64 - prefix_bits)
-    signed = base - (1 << 64) if base >= 1 << 63 else base
-    return F.when(value.isNotNull(), F.lit(signed).cast("bigint").bitwiseOR(hashed))
+    def _raw(self, name: str) -> tuple[Column, T.DataType, str]:
+        return F.col(quoted(name)), self._types[name], name
 
+    def _given(self, feature: ColumnFeature) -> tuple[Column, T.DataType, str]:
+        """The raw column of a feature, null where its text is one of the feature's missing values."""
+        raw, kind, name = self._raw(feature.column or feature.name)
+        if feature.missing_values and not isinstance(kind, T.ArrayType):
+            text = canonical(raw, kind, name)
+            if isinstance(feature, DenseFeature | BucketisedFeature):
+                text = F.trim(text)
+            raw = F.when(text.isin(*feature.missing_values), F.lit(None)).otherwise(raw)
+        return raw, kind, name
 
-def canonical(value: Column, kind: T.DataType, name: str) -> Column:
-    """The canonical string of a value, null if it is missing: `persia_core.ids.canonical` in Spark."""
-    if isinstance(kind, T.StringType):
-        return F.nullif(value, F.lit(""))
-    if isinstance(kind, _SPARK_TEXT) or _whole_decimal(kind):
-        return value.cast("string")
-    if isinstance(kind, _FLOATS):
-        return _canonical_float(value.cast("double"))
-    raise DataInvalid(
-        f"column {name!r} is of type {kind.simpleString()}, whose values have no canonical string",
-        "deliver it as string, integer, boolean or float",
-    )
-
-
-def _canonical_float(value: Column) -> Column:
-    whole = (F.abs(value) <= _EXACT_INTEGERS) & (value == F.rint(value))
-    hexadecimal = F.regexp_replace(F.format_string("%a", value), r"\.0p", "p")
-    return (
-        F.when(value.isNull() | F.isnan(value), F.lit(None))
-        .when(F.abs(value) == float("inf"), F.when(value > 0, F.lit("inf")).otherwise(F.lit("-inf")))
-        .when(whole, F.when(whole, value).cast("bigint").cast("string"))
-        .otherwise(hexadecimal)
-    )
-
-
-def _whole_decimal(kind: T.DataType) -> bool:
-    return isinstance(kind, T.DecimalType) and kind.scale == 0  # unsigned 64-bit Parquet arrives as this
-
-
-def bag(feature: MultiCategoricalFeature, name: str, kind: T.DataType, *, json: bool) -> Column:
-    """The canonical strings of a bag, in order, without missing ones; null if the bag is missing.
-
-    An array column, or a string split at the delimiter. With `json`, an array arrives as its text.
-    """
-    column = F.col(quoted(name))
-    if isinstance(kind, T.ArrayType):
-        values = F.transform(column, lambda value: canonical(value, kind.elementType, name))
-    elif isinstance(kind, T.StringType):
-        values = F.split(column, re.sub(r"([^\w\s])", r"\\\1", feature.delimiter, flags=re.ASCII))
-        if json:
-            parsed = F.when(column.startswith("["), F.from_json(column, "array<string>"))
-            values = F.coalesce(parsed, values)
-    else:
-        raise DataInvalid(
-            f"column {name!r} of the multi-categorical feature {feature.name} is of type "
-            f"{kind.simpleString()}",
-            "deliver an array or a delimited string, or declare the feature categorical",
+    def _label(self) -> Column:
+        """1.0 or 0.0 as double; null if it is neither."""
+        dataset = self._config.dataset
+        raw = self._raw(dataset.label)
+        if not dataset.positive_labels:
+            value = number(*raw)
+            return F.when(value.isin(0.0, 1.0), _one_zero(value))
+        text = canonical(*raw)
+        return F.when(text.isin(*dataset.positive_labels), F.lit(1.0)).when(
+            text.isin(*dataset.negative_labels), F.lit(0.0)
         )
-    return F.filter(values, lambda value: value.isNotNull() & (value != ""))
+
+    def _feature(self, feature: Feature) -> tuple[Column, list[tuple[Column, str]]]:
+        """The column of a feature, and the conditions under which it rejects a row."""
+        rejects: list[tuple[Column, str]] = []
+        if isinstance(feature, DenseFeature | BucketisedFeature):
+            raw, kind, name = self._given(feature)
+            missing = is_missing(raw, kind)
+            value = number(raw, kind, name)
+            if isinstance(feature, DenseFeature):
+                value = dense(feature, value)
+            rejects.append((~missing & (value.isNull() | ~finite(value)), bad_number(feature)))
+            if feature.missing == "reject":
+                rejects.append((missing, missing_value(feature)))
+            if isinstance(feature, DenseFeature):
+                return value, rejects
+        elif isinstance(feature, MultiCategoricalFeature):
+            bag = self._bag(feature)
+            if feature.missing == "reject":
+                rejects.append((F.size(bag) == 0, missing_value(feature)))
+            return bag, rejects
+        text = self._text(feature)
+        absent = text.isNull()
+        if isinstance(feature, CrossFeature):
+            members = [self._text(self._features[name]) for name in feature.of]
+            absent = members[0].isNull() | members[1].isNull()
+            text = cross(*members)
+            if feature.missing == "zero":
+                text = F.when(~absent, text)
+        missing_rule = getattr(feature, "missing", None)
+        if missing_rule == "own_id":
+            text = F.coalesce(text, F.lit(MISSING))
+        if missing_rule == "reject" and not isinstance(feature, BucketisedFeature):
+            rejects.append((absent, missing_value(feature)))
+        return self._id(feature, text), rejects
+
+    def _text(self, feature: Feature) -> Column:
+        """The canonical string that becomes an id; null if the value is missing."""
+        if isinstance(feature, TimestampFeature):
+            return time_part(self._time, feature.part).cast("string")
+        if isinstance(feature, BucketisedFeature):
+            return bucket(number(*self._given(feature)), feature.boundaries).cast("string")
+        if isinstance(feature, CategoricalFeature):
+            return canonical(*self._given(feature))
+        return F.lit(None).cast("string")
+
+    def _bag(self, feature: MultiCategoricalFeature) -> Column:
+        raw = self._raw(feature.column or feature.name)
+        texts = elements(feature, *raw, json=self._config.dataset.format == "jsonl")
+        if feature.missing_values:
+            texts = F.filter(texts, lambda text: ~text.isin(*feature.missing_values))
+        texts = F.slice(texts, 1, feature.max_length)
+        ids = F.transform(texts, lambda text: self._id(feature, text))
+        return F.coalesce(ids, F.array().cast("array<bigint>"))
+
+    def _id(self, feature: IdFeature, text: Column) -> Column:
+        dataset = self._config.dataset
+        table = self._config.table(feature.table)
+        return id_of(text, feature_salt(dataset.salt, table.name), table.prefix, dataset.prefix_bits)
 
 
-def dense(feature: DenseFeature, value: Column) -> Column:
-    """(transform(value) - mean) / std, clipped, as float; computed in double. Null stays null."""
-    if feature.transform == "log1p":
-        value = F.when(value > -1.0, F.log1p(value)).otherwise(F.when(value.isNotNull(), F.lit(float("nan"))))
-    value = (value - feature.mean) / feature.std
-    if feature.clip is not None:
-        low, high = feature.clip
-        value = F.when(value < low, F.lit(float(low))).when(value > high, F.lit(float(high))).otherwise(value)
-    # -0.0 and 0.0 compare equal, so rows that differ by it alone would have no defined order.
-    value = value.cast("float")
+def _one_zero(value: Column) -> Column:
+    """-0.0 and 0.0 compare equal, so rows that differ by it alone would have no defined order."""
     return F.when(value == 0.0, F.lit(0.0).cast("float")).otherwise(value)
-
-
-def number(name: str, kind: T.DataType) -> Column:
-    """The raw column as double; null if it is missing, no decimal number or not finite."""
-    column = F.col(quoted(name))
-    if isinstance(kind, T.StringType):
-        text = F.trim(column)
-        value = F.when(text.rlike(_NUMBER), text).try_cast("double")
-        return F.when(_finite(value), value)
-    if isinstance(kind, T.NumericType):
-        value = column.cast("double")
-        return F.when(_finite(value), value)
-    if isinstance(kind, T.BooleanType):
-        return column.cast("int").cast("double")
-    raise DataInvalid(
-        f"column {name!r} is of type {kind.simpleString()}, a number is needed", "deliver it as a number"
-    )
-
-
-def seconds(name: str, kind: T.DataType) -> Column:
-    """The raw column as Unix seconds (bigint); null if it is missing, no number or before year 1."""
-    column = F.col(quoted(name))
-    if isinstance(kind, T.TimestampType):
-        return F.unix_seconds(column)
-    if isinstance(kind, T.TimestampNTZType):
-        return F.unix_seconds(column.cast("timestamp"))
-    value = F.floor(number(name, kind))
-    return F.when((value >= _YEAR_1) & (value < _YEAR_10000), value).cast("bigint")
-
-
-def time_part(time: Column, part: str) -> Column:
-    """hour: 0 to 23. weekday: 0 (Monday) to 6. Both in UTC."""
-    if part == "hour":
-        return F.floor(F.pmod(time, F.lit(86_400)) / 3_600)
-    return F.pmod(F.floor(time / 86_400) + 3, F.lit(7))  # 1970-01-01 was a Thursday
-
-
-def _is_missing(name: str, kind: T.DataType) -> Column:
-    column = F.col(quoted(name))
-    if isinstance(kind, T.StringType):
-        return column.isNull() | F.lower(F.trim(column)).isin("", "nan")
-    if isinstance(kind, _FLOATS):
-        return column.isNull() | F.isnan(column)
-    return column.isNull()
-
-
-def _finite(column: Column) -> Column:
-    return ~(F.isnan(column) | (F.abs(column) == float("inf")))

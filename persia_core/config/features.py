@@ -1,17 +1,18 @@
 """Features and embedding tables: the schema part of a model's configuration."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from persia_core.config.base import Section
+from persia_core.config.base import GrownSection, Name, Section
+from persia_core.config.derived_features import BucketisedFeature, CrossFeature, MissingId
 from persia_core.config.schedule import LearningRateSchedule
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,63}$")]
 
-
-class DenseFeature(Section):
+class DenseFeature(GrownSection):
     """A number: value = (transform(raw) - mean) / std, then clipped."""
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"missing_values"})
 
     kind: Literal["dense"]
     name: Name
@@ -20,7 +21,9 @@ class DenseFeature(Section):
     mean: float = 0.0
     std: Annotated[float, Field(gt=0)] = 1.0
     clip: tuple[float, float] | None = None
-    missing: float = 0.0  # the value after the transform that stands for null, empty and NaN
+    # The value after the transform that stands for null, empty and NaN; or such a row is rejected.
+    missing: float | Literal["reject"] = 0.0
+    missing_values: tuple[str, ...] = ()  # raw values that count as missing too
 
     @field_validator("clip")
     @classmethod
@@ -30,18 +33,29 @@ class DenseFeature(Section):
         return clip
 
 
-class CategoricalFeature(Section):
-    """One id. `missing: own_id` gives null and empty an id of their own, `zero` no row at all."""
+class CategoricalFeature(GrownSection):
+    """One id. `missing: own_id` gives null and empty an id of their own, `zero` no row at all.
+
+    `reject` rejects the sample.
+    """
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"missing_values"})
 
     kind: Literal["categorical"]
     name: Name
     column: str | None = None
     table: Name
-    missing: Literal["own_id", "zero"] = "own_id"
+    missing: MissingId = "own_id"
+    missing_values: tuple[str, ...] = ()  # canonical strings that count as missing too
 
 
-class MultiCategoricalFeature(Section):
-    """A bag of ids: an array column, or a string split at `delimiter`; at most `max_length` of them."""
+class MultiCategoricalFeature(GrownSection):
+    """A bag of ids: an array column, or a string split at `delimiter`; at most `max_length` of them.
+
+    Missing elements are left out; a bag without elements is missing.
+    """
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"missing", "missing_values"})
 
     kind: Literal["multi-categorical"]
     name: Name
@@ -49,6 +63,8 @@ class MultiCategoricalFeature(Section):
     table: Name
     delimiter: Annotated[str, Field(min_length=1)] = " "
     max_length: Annotated[int, Field(ge=1, le=4096)] = 64
+    missing: Literal["empty", "reject"] = "empty"
+    missing_values: tuple[str, ...] = ()  # canonical strings of elements that count as missing too
 
 
 class TimestampFeature(Section):
@@ -61,10 +77,16 @@ class TimestampFeature(Section):
 
 
 Feature = Annotated[
-    DenseFeature | CategoricalFeature | MultiCategoricalFeature | TimestampFeature,
+    DenseFeature
+    | CategoricalFeature
+    | MultiCategoricalFeature
+    | BucketisedFeature
+    | CrossFeature
+    | TimestampFeature,
     Field(discriminator="kind"),
 ]
-IdFeature = CategoricalFeature | MultiCategoricalFeature | TimestampFeature
+IdFeature = CategoricalFeature | MultiCategoricalFeature | BucketisedFeature | CrossFeature | TimestampFeature
+ColumnFeature = DenseFeature | CategoricalFeature | MultiCategoricalFeature | BucketisedFeature
 
 
 class Sgd(Section):

@@ -2,32 +2,47 @@
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from persia_core.config.base import Section
+from persia_core.config.base import GrownSection, Name, Section
+from persia_core.config.derived_features import CrossFeature
 from persia_core.config.features import (
     ROW_OVERHEAD_BYTES,
     DenseFeature,
     EmbeddingTable,
     Feature,
     IdFeature,
-    Name,
+    MultiCategoricalFeature,
 )
+from persia_core.config.time_format import check_time_format
 from persia_core.config.training import Training
 from persia_core.handoff.layout import check_name
 
 RESERVED_COLUMNS = ("label", "time", "prediction")
 
 
-class Dataset(Section):
+class Dataset(GrownSection):
     """Raw partitions: where the label is, when a sample happened, how values become ids."""
+
+    later_keys: ClassVar[frozenset[str]] = frozenset(
+        {"columns", "trim", "comment", "positive_labels", "negative_labels", "time_format", "weight"}
+    )
 
     name: str
     format: Literal["csv", "tsv", "parquet", "jsonl"]
+    columns: Annotated[list[str], Field(min_length=1)] | None = None  # of csv and tsv files without a header
+    trim: bool = False  # csv and tsv: drop spaces around values
+    comment: Annotated[str, Field(min_length=1, max_length=1)] | None = (
+        None  # csv and tsv: starts such a line
+    )
     label: str = "label"
-    time_column: str | None = None  # Unix seconds
+    positive_labels: tuple[str, ...] = ()  # raw values that mean 1; with negative_labels, in place of 1 and 0
+    negative_labels: tuple[str, ...] = ()
+    time_column: str | None = None  # Unix seconds, or as time_format says
+    time_format: str | None = None  # of strptime, UTC: digits of %Y or %y, %m, %d, %H, %M, %S
+    weight: str | None = None  # column of the samples' weights, finite and not negative
     salt: str = ""  # of this deployment; changing it changes every id
     prefix_bits: Annotated[int, Field(ge=1, le=16)] = 8
 
@@ -35,6 +50,28 @@ class Dataset(Section):
     @classmethod
     def _name(cls, name: str) -> str:
         return check_name("dataset", name)
+
+    @field_validator("time_format")
+    @classmethod
+    def _time_format(cls, time_format: str | None) -> str | None:
+        if time_format is not None:
+            check_time_format(time_format)
+        return time_format
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> "Dataset":
+        for key in ("columns", "trim", "comment"):
+            if getattr(self, key) and self.format not in ("csv", "tsv"):
+                raise ValueError(f"{key} is for the formats csv and tsv")
+        if self.columns is not None and len(set(self.columns)) != len(self.columns):
+            raise ValueError("columns names a column twice")
+        if bool(self.positive_labels) != bool(self.negative_labels):
+            raise ValueError("positive_labels and negative_labels come together")
+        if both := set(self.positive_labels) & set(self.negative_labels):
+            raise ValueError(f"{sorted(both)[0]!r} is a positive and a negative label")
+        if self.time_format is not None and self.time_column is None:
+            raise ValueError("time_format needs time_column")
+        return self
 
 
 class DataChecks(Section):
@@ -133,8 +170,9 @@ class ModelConfig(Section):
             for name in names:
                 if names.count(name) > 1:
                     raise ValueError(f"{kind} {name} is declared twice")
+        reserved = RESERVED_COLUMNS if self.dataset.weight is None else (*RESERVED_COLUMNS, "weight")
         for feature in self.features:
-            if feature.name in RESERVED_COLUMNS:
+            if feature.name in reserved:
                 raise ValueError(
                     f"a feature cannot be called {feature.name}: hashed partitions use that name"
                 )
@@ -162,6 +200,19 @@ class ModelConfig(Section):
                 raise ValueError(f"feature {feature.name} needs dataset.time_column")
         for name in tables - {feature.table for feature in self.id_features}:
             raise ValueError(f"table {name} is used by no feature")
+        return self
+
+    @model_validator(mode="after")
+    def _crosses(self) -> "ModelConfig":
+        known = {feature.name: feature for feature in self.features}
+        for cross in self.features:
+            if not isinstance(cross, CrossFeature):
+                continue
+            for name in cross.of:
+                if name not in known:
+                    raise ValueError(f"feature {cross.name}: no feature is called {name}")
+                if isinstance(known[name], DenseFeature | MultiCategoricalFeature | CrossFeature):
+                    raise ValueError(f"feature {cross.name}: {name} is {known[name].kind}, not a single id")
         return self
 
     @model_validator(mode="after")

@@ -7,11 +7,17 @@ from persia_core.config.features import DenseFeature, Feature, MultiCategoricalF
 
 LABEL = "label"
 TIME = "time"
+WEIGHT = "weight"
 
 
 def hashed_columns(config: ModelConfig) -> dict[str, pa.DataType]:
-    """Name -> Arrow type: label float32, time int64 (Unix seconds), then the features of `config`."""
+    """Name -> Arrow type: label float32, time int64 (Unix seconds), then the features of `config`.
+
+    Between them the weight, float32, if the dataset has one.
+    """
     columns: dict[str, pa.DataType] = {LABEL: pa.float32(), TIME: pa.int64()}
+    if config.dataset.weight is not None:
+        columns[WEIGHT] = pa.float32()
     columns |= {feature.name: _type_of(feature) for feature in config.features}
     return columns
 

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from persia_core.config import ModelConfig
-from persia_core.config.features import CategoricalFeature, DenseFeature, MultiCategoricalFeature
+from persia_core.config.derived_features import BucketisedFeature, CrossFeature
+from persia_core.config.features import CategoricalFeature, DenseFeature, Feature, MultiCategoricalFeature
 from persia_core.data.distinct import DistinctCounter
 from persia_core.data.schema import LABEL
 from persia_core.ids import feature_id, feature_salt
@@ -26,6 +27,13 @@ class PartitionStatistics:
         self._features = {
             feature.name: _column(config, feature, missing_dense) for feature in config.features
         }
+        known = {feature.name: feature for feature in config.features}
+        self._crosses = {
+            cross.name: [(name, _missing_id(config, known[name])) for name in cross.of]
+            for cross in config.features
+            if isinstance(cross, CrossFeature)
+        }
+        self._crosses_missing = dict.fromkeys(self._crosses, 0)
 
     def add(self, table: pa.Table) -> None:
         """Take in the next rows."""
@@ -33,6 +41,8 @@ class PartitionStatistics:
         self._positive += int(pc.sum(table.column(LABEL)).as_py() or 0)
         for name, column in self._features.items():
             column.add(table.column(name))
+        for name, members in self._crosses.items():
+            self._crosses_missing[name] += _rows_without(table, members)
 
     def label_rate(self) -> float | None:
         """Share of rows whose label is 1; None without rows."""
@@ -40,14 +50,29 @@ class PartitionStatistics:
 
     def features(self) -> dict[str, dict[str, Any]]:
         """Feature -> its statistics, for JSON."""
-        return {name: column.summary(self._rows) for name, column in self._features.items()}
+        found = {name: column.summary(self._rows) for name, column in self._features.items()}
+        for name, missing in self._crosses_missing.items():
+            found[name]["missing"] = missing
+        return found
+
+
+def _rows_without(table: pa.Table, members: list[tuple[str, int | None]]) -> int:
+    """Rows in which a member, (feature, id of its missing value if it has one), has no value."""
+    absent: Any = False
+    for name, missing_id in members:
+        column = table.column(name)
+        empty = pc.is_null(column)
+        if missing_id is not None:
+            empty = pc.or_(empty, pc.fill_null(pc.equal(column, missing_id), False))
+        absent = pc.or_(empty, absent)
+    return int(pc.sum(absent).as_py() or 0)
 
 
 class _IdColumn:
     """`missing` is the number of missing values; of a bag, the number of empty ones."""
 
     def __init__(self, missing_id: int | None, bags: bool) -> None:
-        self._missing_id = None if missing_id is None else np.uint64(missing_id).astype(np.int64)
+        self._missing_id = missing_id
         self._bags = bags
         self._missing = 0
         self._distinct = DistinctCounter()
@@ -87,12 +112,17 @@ class _DenseColumn:
         return {"missing": self._missing, "distinct": self._distinct.estimate, **figures}
 
 
-def _column(config: ModelConfig, feature: Any, missing_dense: dict[str, int]) -> _IdColumn | _DenseColumn:
+def _column(config: ModelConfig, feature: Feature, missing_dense: dict[str, int]) -> _IdColumn | _DenseColumn:
     if isinstance(feature, DenseFeature):
         return _DenseColumn(missing_dense[feature.name])
-    missing_id = None
-    if isinstance(feature, CategoricalFeature) and feature.missing == "own_id":
-        dataset = config.dataset
-        salt = feature_salt(dataset.salt, feature.table)
-        missing_id = feature_id(config.table(feature.table).prefix, dataset.prefix_bits, salt, None)
-    return _IdColumn(missing_id, bags=isinstance(feature, MultiCategoricalFeature))
+    return _IdColumn(_missing_id(config, feature), bags=isinstance(feature, MultiCategoricalFeature))
+
+
+def _missing_id(config: ModelConfig, feature: Feature) -> int | None:
+    """The id, as the int64 with its bits, of the missing value; None if it has none."""
+    if not isinstance(feature, CategoricalFeature | BucketisedFeature) or feature.missing != "own_id":
+        return None
+    salt = feature_salt(config.dataset.salt, feature.table)
+    prefix = config.table(feature.table).prefix
+    unsigned = feature_id(prefix, config.dataset.prefix_bits, salt, None)
+    return int(np.uint64(unsigned).astype(np.int64))

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from persia_core.config import ModelConfig
-from persia_core.config.features import DenseFeature, Name
+from persia_core.config.base import Name
+from persia_core.config.features import DenseFeature
 from persia_core.errors import Corrupt
 
 SCHEMA_FILE = "schema.json"
@@ -49,7 +50,7 @@ class ServingFeature(_Frozen):
     """A feature in the order of the configuration; `declaration` is what the configuration says of it."""
 
     name: Name
-    kind: Literal["dense", "categorical", "multi-categorical", "timestamp"]
+    kind: Literal["dense", "categorical", "multi-categorical", "bucketised", "cross", "timestamp"]
     table: Name | None = None
     declaration: dict[str, Any]
 

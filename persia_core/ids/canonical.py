@@ -1,6 +1,6 @@
 """The canonical string of a value: equal values have equal strings, in every language.
 
-The rules are those of docs/formats/ids.md; `spark_jobs/transform.py` states them as Spark expressions.
+The rules are those of docs/formats/ids.md; `spark_jobs/values.py` states them as Spark expressions.
 """
 
 import math
@@ -35,6 +35,15 @@ def canonical(value: object) -> str | None:
     if isinstance(value, Decimal) and value == value.to_integral_value():
         return str(int(value))
     raise TypeError(f"a value of type {type(value).__name__} has no canonical string")
+
+
+def cross(first: str | None, second: str | None) -> str:
+    """The canonical string of a pair of canonical strings; None is a missing member.
+
+    A member is its length in UTF-8 bytes, a colon and itself, or `-` if it is missing: no two pairs have
+    one string.
+    """
+    return "".join("-" if text is None else f"{len(text.encode())}:{text}" for text in (first, second))
 
 
 def _float(value: float) -> str | None:

@@ -4,7 +4,7 @@
 
 The hash is an unsigned number and the shift is logical. XXH64: https://xxhash.com, specification 0.1.1.
 The same function stands in C++ (`persia_core._native.make_id`) and as Spark expressions
-(`spark_jobs/transform.py`); tests/golden/ids.json binds the three together.
+(`spark_jobs/values.py`); tests/golden/ids.json binds the three together.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from persia_core.config import ModelConfig
-from persia_core.config.features import CategoricalFeature, DenseFeature
+from persia_core.config.features import DenseFeature
 from persia_core.data.schema import LABEL, TIME, hashed_columns
 from persia_core.handoff.manifest import Manifest
 from persia_core.validation.expectations import expectation_classes
@@ -132,7 +132,7 @@ def value_rules(config: ModelConfig, ds: str) -> list[Rule]:
                 _say_values(f"prefix of {name}"),
             )
         )
-        if not (isinstance(feature, CategoricalFeature) and feature.missing == "zero"):
+        if getattr(feature, "missing", None) != "zero":
             rules.append(_present(name))
     return rules
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from persia_core.ids import MISSING
-from spark_jobs.transform import canonical, id_of, time_part
+from spark_jobs.values import canonical, cross, id_of, time_part
 
 pytestmark = pytest.mark.spark
 
@@ -19,7 +19,11 @@ GOLDEN: list[dict[str, Any]] = json.loads(
 TYPES = {
     "string": pa.string(),
     "bool": pa.bool_(),
+    "int8": pa.int8(),
+    "int16": pa.int16(),
+    "int32": pa.int32(),
     "int64": pa.int64(),
+    "uint64": pa.uint64(),
     "float64": pa.float64(),
     "float32": pa.float32(),
 }
@@ -45,6 +49,20 @@ def test_ids_are_the_golden_ones(spark: Any, tmp_path: Path, kind: str) -> None:
         assert row["text"] == vector["canonical"]
         scheme = schemes.index((vector["salt"], vector["prefix"], vector["prefix_bits"]))
         assert f"{row[2 + scheme] % 2**64:016x}" == vector["id"]
+
+
+def test_pairs_are_joined_as_the_golden_ones(spark: Any) -> None:
+    from pyspark.sql import functions as F
+
+    vectors = [vector for vector in GOLDEN if vector["type"] == "cross"]
+    for vector in vectors:
+        first, second = (F.lit(text).cast("string") for text in vector["value"])
+        joined = cross(first, second)
+        scheme = (vector["salt"], vector["prefix"], vector["prefix_bits"])
+        (row,) = spark.range(1).select(joined.alias("text"), id_of(joined, *scheme).alias("id")).collect()
+        assert row["text"] == vector["canonical"]
+        assert f"{row['id'] % 2**64:016x}" == vector["id"]
+    assert len(vectors) > 10
 
 
 def test_parts_of_a_time_are_those_of_python(spark: Any) -> None:

@@ -141,6 +141,71 @@ def test_the_digest_tells_training_apart_and_storage_not(tmp_path: Path, documen
     assert load_config(write(tmp_path, document)).schema_fingerprint() != base.schema_fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("adult_dnn", "4f921fea9734c1d7d5d4f8673661b4c8fc5ff8634646b02ae7b2bb5659476ddc"),
+        ("movielens_dlrm", "f9d8bc19a27906f78a5b716ab8901fdcc15225cd56ad12f08e552b299ca643f1"),
+        ("synthetic_dlrm", "58db27af1ec5a1f78f6ca4b86daac3f56abb6ef0d4be12b15b4c3f6e84ef1ecb"),
+    ],
+)
+def test_keys_that_are_not_used_leave_the_fingerprint_as_it_was(name: str, fingerprint: str) -> None:
+    """Written down before the schema got its later keys: partitions hashed then must still be readable."""
+    assert load_config(EXAMPLE.with_name(f"{name}.yaml")).schema_fingerprint() == fingerprint
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weight", "w"),
+        ("time_format", "%Y%m%d"),
+        ("comment", "#"),
+        ("trim", True),
+        ("columns", ["a", "b"]),
+    ],
+)
+def test_a_key_that_is_used_changes_the_fingerprint(
+    tmp_path: Path, document: dict[str, Any], key: str, value: object
+) -> None:
+    base = load_config(write(tmp_path, document))
+    document["dataset"][key] = value
+    changed = load_config(write(tmp_path, document))
+    assert changed.schema_fingerprint() != base.schema_fingerprint()
+    assert type(changed).model_validate(changed.model_dump(mode="json")) == changed
+
+
+BUCKETS = {"kind": "bucketised", "name": "b", "table": "age", "boundaries": [1, 2]}
+PAIR = {"kind": "cross", "name": "c", "table": "age", "of": ["user", "hour"]}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "feature", "expected"),
+    [
+        ({}, BUCKETS | {"boundaries": [2, 2]}, "boundaries must ascend"),
+        ({}, BUCKETS | {"boundaries": []}, "boundaries"),
+        ({}, BUCKETS | {"missing": "mean"}, "missing"),
+        ({}, PAIR | {"of": ["user", "nobody"]}, "no feature is called nobody"),
+        ({}, PAIR | {"of": ["user", "genres"]}, "genres is multi-categorical"),
+        ({}, PAIR | {"of": ["age_years", "user"]}, "age_years is dense"),
+        ({}, PAIR | {"of": ["c", "user"]}, "c is cross"),
+        ({"weight": "w"}, BUCKETS | {"name": "weight"}, "cannot be called weight"),
+        ({"time_format": "%d.%m."}, BUCKETS, "needs a year"),
+        ({"time_format": "%Y%m%d%d"}, BUCKETS, "twice"),
+        ({"time_format": "%Y%m%d%j"}, BUCKETS, "knows no %j"),
+        ({"positive_labels": ["yes"]}, BUCKETS, "come together"),
+        ({"positive_labels": ["a"], "negative_labels": ["a"]}, BUCKETS, "'a' is a positive and a negative"),
+        ({"columns": ["a", "a"]}, BUCKETS, "twice"),
+        ({"format": "jsonl", "trim": True}, BUCKETS, "trim is for"),
+    ],
+)
+def test_features_and_datasets_that_make_no_sense_are_refused(
+    tmp_path: Path, document: dict[str, Any], dataset: Any, feature: Any, expected: str
+) -> None:
+    document["dataset"] |= dataset
+    document["features"].append(feature)
+    assert expected in refusal(write(tmp_path, document))
+
+
 def test_days_are_counted_from_1970_and_only_where_a_table_asks(
     tmp_path: Path, document: dict[str, Any]
 ) -> None:

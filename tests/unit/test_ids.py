@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persia_core import _native  # a build without it is broken: no skip
-from persia_core.ids import MISSING, canonical, feature_id, feature_ids, feature_salt
+from persia_core.ids import MISSING, canonical, cross, feature_id, feature_ids, feature_salt
 
 GOLDEN: list[dict[str, Any]] = json.loads(
     Path(__file__).parents[1].joinpath("golden", "ids.json").read_text(encoding="utf-8")
@@ -21,6 +21,8 @@ GOLDEN: list[dict[str, Any]] = json.loads(
 
 def _value(vector: dict[str, Any]) -> object:
     value = vector["value"]
+    if vector["type"] == "uint64" and value is not None:
+        return np.uint64(value)
     if value is None or vector["type"] not in ("float64", "float32"):
         return value
     number = float.fromhex(value)
@@ -32,14 +34,19 @@ def _name(vector: dict[str, Any]) -> str:
 
 
 def test_the_golden_file_covers_every_rule() -> None:
-    assert len(GOLDEN) >= 60
+    assert len(GOLDEN) >= 200
+    kinds = {"string", "bool", "int8", "int16", "int32", "int64", "uint64", "float32", "float64", "cross"}
+    assert {vector["type"] for vector in GOLDEN} == kinds
     sizes = {len(str(vector["value"]).encode()) for vector in GOLDEN if vector["type"] == "string"}
     assert {31, 32, 33, 100, 10_000} <= sizes
 
 
 @pytest.mark.parametrize("vector", GOLDEN, ids=_name)
 def test_canonical_strings_are_the_golden_ones(vector: dict[str, Any]) -> None:
-    assert canonical(_value(vector)) == vector["canonical"]
+    if vector["type"] == "cross":
+        assert cross(*vector["value"]) == vector["canonical"]
+    else:
+        assert canonical(_value(vector)) == vector["canonical"]
 
 
 @pytest.mark.parametrize("vector", GOLDEN, ids=_name)
@@ -76,6 +83,11 @@ def test_a_whole_float_is_the_integer(value: int) -> None:
 def test_missing_values_are_null_nan_and_the_empty_string() -> None:
     assert [canonical(value) for value in (None, "", math.nan, np.float32("nan"))] == [None] * 4
     assert feature_id(3, 8, "s/", None) == feature_id(3, 8, "s/", MISSING)
+
+
+@given(*[st.tuples(*[st.one_of(st.none(), st.text("12:-é", max_size=6))] * 2)] * 2)
+def test_no_two_pairs_are_joined_alike(one: tuple[str, str], other: tuple[str, str]) -> None:
+    assert (cross(*one) == cross(*other)) == (one == other)
 
 
 def test_a_whole_decimal_is_the_integer_and_other_types_are_refused() -> None:
