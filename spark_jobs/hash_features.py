@@ -14,19 +14,22 @@ from dataclasses import asdict, dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 from persia_core.config import ModelConfig, load_config
 from persia_core.config.home import work_dir
-from persia_core.data.reasons import bad_label, reasons
+from persia_core.data.reasons import reasons
+from persia_core.data.rejected import locate_rejected, refusal
 from persia_core.data.schema import TIME, hashed_columns
-from persia_core.errors import DataInvalid, PartitionEmpty, PartitionMissing, PersiaError, StorageConflict
+from persia_core.errors import PartitionEmpty, PartitionMissing, PersiaError, StorageConflict
 from persia_core.handoff.layout import check_ds
 from spark_jobs.raw_files import RawFile
 
 log = logging.getLogger(__name__)
 
 REPORT = "_report.json"
+REJECTED = "_rejected"  # beside the part files; Spark takes names with an underscore for no data
+REJECTED_ROWS = "_rejected_rows"  # the same with lines
+BYTES_PER_TASK = "spark.persia.bytesPerTask"  # setting: raw bytes, unpacked, per sorting task
 _BYTES_PER_TASK = 64 << 20
 _GZIP_RATIO = 4
 
@@ -43,25 +46,33 @@ class HashReport:
     rejected: dict[str, int]
     missing: dict[str, int]
 
+    @property
+    def rows_rejected(self) -> int:
+        """Rows rejected for any reason."""
+        return self.rows_in - self.rows_kept
+
 
 def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output: Path) -> HashReport:
     """Write the hashed rows of `files` to the new directory `output`; its files, by name, are in order.
 
     The order is by time, then by a hash of the row, then by its columns: it depends on the rows alone,
-    and rows of one second are not ordered by their label. Raises DataInvalid (not the declared format,
-    a column missing, a label that is neither 0 nor 1) and PartitionEmpty.
+    and rows of one second are not ordered by their label. Rejected rows, if there are any, go to
+    `_rejected` in it, as `spark_jobs.rejected.write_rejected` writes them. Raises DataInvalid (not the
+    declared format, a column missing) and PartitionEmpty.
     """
     from pyspark.sql import Observation
     from pyspark.sql import functions as F
 
     from spark_jobs.readers import read_raw
+    from spark_jobs.rejected import write_rejected
     from spark_jobs.transform import REASON, transform
 
     raw = read_raw(spark, config, files)
     rows = reduce(lambda one, other: one.unionByName(other), (transform(frame, config) for frame in raw))
     columns = list(hashed_columns(config))
     order = [F.col(TIME), F.xxhash64(*columns), *(F.col(name) for name in columns if name != TIME)]
-    rows = rows.repartitionByRange(_tasks(files), *order[:2]).sortWithinPartitions(*order)
+    tasks = _tasks(files, int(spark.conf.get(BYTES_PER_TASK, str(_BYTES_PER_TASK))))
+    rows = rows.repartitionByRange(tasks, *order[:2]).sortWithinPartitions(*order)
     # Above the sort, because what lies below it runs twice: once for the sample of the ranges.
     seen = Observation()
     kinds = reasons(config)
@@ -92,46 +103,22 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
         rejected=rejected,
         missing={name: counts[f"missing {name}"] for name in defaults},
     )
-    if bad_label(config) in rejected:
-        raise _bad_label(config, files, raw, rejected[bad_label(config)])
     if report.rows_in == 0:
         raise PartitionEmpty(
             f"{', '.join(file.name for file in files)}: holds no rows",
             "look at what delivers the raw files, then run again",
         )
+    if report.rejected:
+        write_rejected(spark, config, files, report.rows_rejected, output / REJECTED)
     return report
 
 
-def _tasks(files: Sequence[RawFile]) -> int:
+def _tasks(files: Sequence[RawFile], bytes_per_task: int) -> int:
     """Sorting tasks, by the size of the input: one for a small day, which then needs no sampling."""
     size = sum(
         file.path.stat().st_size * (_GZIP_RATIO if file.path.name.endswith(".gz") else 1) for file in files
     )
-    return max(1, math.ceil(size / _BYTES_PER_TASK))
-
-
-def _bad_label(config: ModelConfig, files: Sequence[RawFile], raw: list[Any], count: int) -> DataInvalid:
-    from pyspark.sql import functions as F
-
-    from spark_jobs.readers import quoted
-    from spark_jobs.transform import REASON, transform
-
-    names = {file.path.name: file.name for file in files}
-    found = []
-    for frame in raw:
-        label = F.col(quoted(config.dataset.label)).cast("string")
-        located = frame.withColumn("_file", F.input_file_name()).withColumn("_label", label)
-        bad = transform(located, config, keep=["_file", "_label"]).where(F.col(REASON) == bad_label(config))
-        found += [
-            row["first"] for row in bad.agg(F.min(F.struct("_file", "_label")).alias("first")).collect()
-        ]
-    file, value = min((first for first in found if first is not None), key=lambda first: str(first[0]))
-    where = names.get(Path(unquote(file)).name, file)
-    shown = "missing" if value is None else repr(value)
-    return DataInvalid(
-        f"{count} labels (column {config.dataset.label!r}) are neither 0 nor 1, one in {where} is {shown}",
-        "deliver the label as 0 or 1, or name the right column in dataset.label",
-    )
+    return max(1, math.ceil(size / bytes_per_task))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -156,10 +143,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         files = [RawFile(path.absolute(), str(path)) for path in given.input]
         with spark_session(work_dir()) as spark:
             report = hash_files(spark, config, files, given.output)
+        (given.output / REPORT).write_text(json.dumps({"ds": given.ds, **asdict(report)}, indent=1) + "\n")
+        if report.rejected:
+            located = locate_rejected(
+                given.output / REJECTED, files, given.output / REJECTED_ROWS, report.rows_rejected
+            )
+            if error := refusal(config, report.rows_in, report.rejected, located.first):
+                raise error
     except PersiaError as error:
         sys.stderr.write(f"error: {error}\n")
         return int(error.exit_code)
-    (given.output / REPORT).write_text(json.dumps({"ds": given.ds, **asdict(report)}, indent=1) + "\n")
     log.info(
         "ds=%s: %d of %d rows kept, rejected: %s", given.ds, report.rows_kept, report.rows_in, report.rejected
     )

@@ -2,25 +2,27 @@
 
 import csv
 import gzip
-import io
 import json
+import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from persia_core.config.model import Dataset
 from persia_core.errors import DataInvalid
 
 Format = Literal["csv", "tsv", "parquet", "jsonl"]
 
 SUFFIXES: dict[Format, tuple[str, ...]] = {
-    "csv": (".csv", ".csv.gz"),
+    "csv": (".csv", ".csv.gz", ".data", ".test"),
     "tsv": (".tsv", ".tsv.gz"),
     "parquet": (".parquet",),
     "jsonl": (".jsonl", ".jsonl.gz", ".json", ".json.gz"),
 }
 _PEEK_BYTES = 1 << 20
 _PEEK_RECORDS = 1000
+_BLANK = "".join(map(chr, range(33)))
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,44 @@ def suffix_of(name: str, file_format: Format) -> str | None:
     return next((suffix for suffix in SUFFIXES[file_format] if name.endswith(suffix)), None)
 
 
-def columns_of(file: RawFile, file_format: Format) -> dict[str, str]:
-    """Name -> type of the columns, in the file's order; {} if the file holds nothing.
+@dataclass(frozen=True)
+class Header:
+    """`columns`: name -> type, in the file's order; {} if the file holds nothing. Text has the type "text".
 
-    csv and tsv: the header. parquet: the schema. jsonl: the keys of the first 1000 records. Text has
-    the type "text". Raises DataInvalid, naming the file, if it is not of that format.
+    `line`: that of the header, from 0; None if there is none.
+    """
+
+    columns: dict[str, str]
+    line: int | None = None
+
+
+def header_of(file: RawFile, dataset: Dataset) -> Header:
+    """Which columns a file has, as far as its start tells.
+
+    csv and tsv: the header, or `dataset.columns`. parquet: the schema. jsonl: the keys of the first 1000
+    records. Raises DataInvalid, naming the file, if it is not of that format.
     """
     if file.path.stat().st_size == 0:
-        return {}
-    if file_format == "parquet":
-        return _parquet_columns(file)
+        return Header({})
+    if dataset.format == "parquet":
+        return Header(_parquet_columns(file))
     text = _peek(file)
     if not text.strip():
-        return {}
-    names = _json_keys(file, text) if file_format == "jsonl" else _header(file, file_format, text)
-    return dict.fromkeys(names, "text")
+        return Header({})
+    if dataset.format == "jsonl":
+        return Header(dict.fromkeys(_json_keys(file, text), "text"))
+    if dataset.columns is not None:
+        return Header(dict.fromkeys(dataset.columns, "text"))
+    number, line = _first_line(text, dataset.comment)
+    return Header(dict.fromkeys(_header(file, dataset, line), "text"), number)
+
+
+def _first_line(text: str, comment: str | None) -> tuple[int, str]:
+    """The first line, with its number from 0, that is neither blank nor a comment; else ''."""
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text)):
+        if line.strip(_BLANK) and not (comment is not None and line.startswith(comment)):
+            return number, line
+    return 0, ""
 
 
 def _peek(file: RawFile) -> str:
@@ -79,14 +104,16 @@ def _not_text(file: RawFile, why: str) -> DataInvalid:
     )
 
 
-def _header(file: RawFile, file_format: Format, text: str) -> list[str]:
-    if file_format == "tsv":
-        names = text.splitlines()[0].split("\t")
+def _header(file: RawFile, dataset: Dataset, line: str) -> list[str]:
+    if dataset.format == "tsv":
+        names = line.split("\t")
     else:
         try:
-            names = next(csv.reader(io.StringIO(text)))
+            names = next(csv.reader([line]), [])
         except csv.Error as error:
             raise DataInvalid(f"{file.name} has no CSV header: {error}", "deliver the file again") from error
+    if dataset.trim:
+        names = [name.strip(_BLANK) for name in names]
     for name in names:
         if names.count(name) > 1:
             raise DataInvalid(f"{file.name} has two columns called {name!r}", "rename one of them")

@@ -54,6 +54,9 @@ def _settings(scratch: Path) -> dict[str, bool | float | int | str | None]:
         "spark.sql.caseSensitive": "true",  # columns `A` and `a` are two
         "spark.sql.parquet.compression.codec": "snappy",  # of files that are read once and removed
         "spark.sql.ansi.enabled": "true",
+        # What follows from a condition for every alias of a column: minutes of planning for some dozens of
+        # features, and nothing here to be gained by it.
+        "spark.sql.constraintPropagation.enabled": "false",
         "spark.python.sql.dataFrameDebugging.enabled": "false",  # several calls per expression for a trace
     }
 

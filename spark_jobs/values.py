@@ -102,32 +102,16 @@ def elements(
             f"{kind.simpleString()}",
             "deliver an array or a delimited string, or declare the feature categorical",
         )
-    return F.filter(values, lambda value: value.isNotNull() & (value != ""))
-
-
-def dense(feature: DenseFeature, value: Column) -> Column:
-    """(transform(value) - mean) / std, clipped, as float; computed in double. Null stays null."""
-    if feature.transform == "log1p":
-        value = F.when(value > -1.0, F.log1p(value)).otherwise(F.when(value.isNotNull(), F.lit(float("nan"))))
-    value = (value - feature.mean) / feature.std
-    if feature.clip is not None:
-        low, high = feature.clip
-        clipped = F.when(value < low, F.lit(float(low))).when(value > high, F.lit(float(high)))
-        value = F.when(F.isnan(value), value).otherwise(clipped.otherwise(value))  # NaN is above all to Spark
-    # -0.0 and 0.0 compare equal, so rows that differ by it alone would have no defined order.
-    value = value.cast("float")
-    return F.when(value == 0.0, F.lit(0.0).cast("float")).otherwise(value)
+    return F.filter(values, lambda value: value.isNotNull() & ~value.isin("", *feature.missing_values))
 
 
 def number(column: Column, kind: T.DataType, name: str) -> Column:
-    """The raw column as double; null if it is missing, no decimal number or not finite."""
+    """The raw column as double; null if it is missing or no decimal number. It may be infinite or NaN."""
     if isinstance(kind, T.StringType):
         text = F.trim(column)
-        value = F.when(text.rlike(_NUMBER), text).try_cast("double")
-        return F.when(finite(value), value)
+        return F.when(text.rlike(_NUMBER), text).try_cast("double")
     if isinstance(kind, T.NumericType):
-        value = column.cast("double")
-        return F.when(finite(value), value)
+        return column.cast("double")
     if isinstance(kind, T.BooleanType):
         return column.cast("int").cast("double")
     raise DataInvalid(
@@ -135,13 +119,39 @@ def number(column: Column, kind: T.DataType, name: str) -> Column:
     )
 
 
-def seconds(column: Column, kind: T.DataType, name: str) -> Column:
-    """The raw column as Unix seconds (bigint); null if it is missing, no number or before year 1."""
-    if isinstance(kind, T.TimestampType):
-        return F.unix_seconds(column)
-    if isinstance(kind, T.TimestampNTZType):
-        return F.unix_seconds(column.cast("timestamp"))
-    value = F.floor(number(column, kind, name))
+def scaled(feature: DenseFeature, value: Column) -> Column:
+    """(transform(value) - mean) / std as double; null where the value is null or has no logarithm."""
+    if feature.transform == "log1p":
+        value = F.log1p(value)  # null from -1 down
+    return (value - feature.mean) / feature.std
+
+
+def clipped(feature: DenseFeature, value: Column) -> Column:
+    """The value between the feature's clips, as float; null stays null."""
+    if feature.clip is not None:
+        low, high = (F.lit(float(bound)) for bound in feature.clip)
+        value = F.when(value.isNotNull(), F.least(F.greatest(value, low), high))
+    return positive_zero(value.cast("float"))
+
+
+def positive_zero(value: Column) -> Column:
+    """-0.0 as 0.0: they compare equal, so rows that differ by it alone would have no defined order."""
+    return value + F.lit(0.0).cast("float")
+
+
+def is_time(kind: T.DataType) -> bool:
+    """Whether values of this type are times by themselves."""
+    return isinstance(kind, T.TimestampType | T.TimestampNTZType)
+
+
+def seconds_of_time(column: Column, kind: T.DataType) -> Column:
+    """Unix seconds (bigint) of a column of times; those without a zone are in UTC."""
+    return F.unix_seconds(column.cast("timestamp") if isinstance(kind, T.TimestampNTZType) else column)
+
+
+def seconds_of_number(value: Column) -> Column:
+    """Unix seconds (bigint), without a fraction; null if it is not between the years 1 and 9999."""
+    value = F.floor(value)
     return F.when((value >= _YEAR_1) & (value < _YEAR_10000), value).cast("bigint")
 
 
@@ -168,6 +178,11 @@ def is_missing(column: Column, kind: T.DataType) -> Column:
     if isinstance(kind, _FLOATS):
         return column.isNull() | F.isnan(column)
     return column.isNull()
+
+
+def finite_only(column: Column) -> Column:
+    """Null where a number is infinite or NaN."""
+    return F.when(finite(column), column)
 
 
 def finite(column: Column) -> Column:

@@ -74,12 +74,15 @@ class Dataset(GrownSection):
         return self
 
 
-class DataChecks(Section):
+class DataChecks(GrownSection):
     """What a hashed partition must hold to be trained on."""
+
+    later_keys: ClassVar[frozenset[str]] = frozenset({"max_rejected_share"})
 
     min_rows: Annotated[int, Field(ge=1)] = 1
     label_rate: tuple[float, float] = (0.001, 0.999)
     max_missing_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1  # of raw rows; above it hashing fails
     partition_days: Annotated[int, Field(ge=1)] = 1  # that a partition covers, from its ds on
 
 

@@ -13,14 +13,16 @@ from pathlib import Path
 from persia_core import __version__
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
-from persia_core.data.hashed_writer import write_parts
+from persia_core.data.hashed_writer import ROWS_PER_GROUP, write_parts
+from persia_core.data.rejected import LocatedRows, RejectedRow, locate_rejected, refusal
+from persia_core.data.rejected_store import publish_rejected
 from persia_core.data.staging import stage_raw
 from persia_core.data.statistics import PartitionStatistics
 from persia_core.errors import Corrupt, DataInvalid, DiskFull, PersiaError, StorageConflict
 from persia_core.handoff.layout import MANIFEST, hashed_prefix
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of
 from persia_core.handoff.object_store import NotFound, ObjectStore, PreconditionFailed, Stored
-from spark_jobs.hash_features import HashReport, hash_files
+from spark_jobs.hash_features import REJECTED, HashReport, hash_files
 from spark_jobs.raw_files import RawFile
 from spark_jobs.session import spark_session
 
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 class HashResult:
     """A hashed partition that is complete in the store. `uri` is that of its manifest.
 
+    `expected_collisions`: id feature -> pairs of its values that share an id, on average.
     `already_there`: the very same partition had been hashed before and nothing was written.
     """
 
@@ -41,6 +44,7 @@ class HashResult:
     rows_in: int
     rows_kept: int
     rejected: dict[str, int]
+    expected_collisions: dict[str, float]
     label_rate: float
     parts: int
     bytes: int
@@ -51,10 +55,11 @@ class HashResult:
 def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bool = False) -> HashResult:
     """Hash the raw partition `ds` and publish it; equal input and configuration give an equal digest.
 
-    Raises PartitionMissing, PartitionEmpty, DataInvalid (a file, column or label is not as declared, or
-    every row is rejected), StorageConflict (another content is published already and `replace` is
-    false, or somebody else published meanwhile), StorageUnavailable, DiskFull, EnvironmentProblem (no
-    Java). On any error the partition in the store is as it was.
+    Rejected rows are kept beside it, also where the partition is refused for them. Raises
+    PartitionMissing, PartitionEmpty, DataInvalid (a file, column or label is not as declared, or more
+    rows are rejected than data_checks.max_rejected_share allows), StorageConflict (another content is
+    published already and `replace` is false, or somebody else published meanwhile), StorageUnavailable,
+    DiskFull, EnvironmentProblem (no Java). On any error the partition in the store is as it was.
     """
     start = time.monotonic()
     prefix = hashed_prefix(config.dataset.name, ds)
@@ -65,12 +70,11 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
         files = stage_raw(store, config, ds, scratch)
         log.info("hashing ds=%s of %s", ds, config.dataset.name)
         report, sources = _run_spark(config, files, scratch / "spark")
-        if report.rows_kept == 0:
-            raise DataInvalid(
-                f"all {report.rows_in} rows of {files[0].name.rpartition('/')[0]} were rejected: "
-                f"{_shown(report.rejected)}",
-                "compare the raw files with the features in the configuration",
-            )
+        rejected = _rejected(config, ds, report, files, scratch)
+        if error := refusal(config, report.rows_in, report.rejected, rejected.first):
+            if existing is None or replace:  # those of a published partition stay
+                publish_rejected(store, rejected.manifest, scratch / REJECTED)
+            raise error
         manifest = _write(config, ds, report, sources, scratch)
         log.info(
             "ds=%s: %d of %d rows kept (rejected: %s), %d files, digest %s",
@@ -78,6 +82,7 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
             *(len(manifest.parts), manifest.digest[:12]),
         )
         already_there = _publish(store, prefix, manifest, scratch, replace)
+        publish_rejected(store, rejected.manifest, scratch / REJECTED)
     return HashResult(
         dataset=config.dataset.name,
         ds=ds,
@@ -86,6 +91,11 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
         rows_in=report.rows_in,
         rows_kept=report.rows_kept,
         rejected=report.rejected,
+        expected_collisions={
+            name: figures["expected_collisions"]
+            for name, figures in manifest.details["features"].items()
+            if "expected_collisions" in figures
+        },
         label_rate=manifest.details["label_rate"],
         parts=len(manifest.parts),
         bytes=sum(part.size for part in manifest.parts),
@@ -139,6 +149,36 @@ def _run_spark(config: ModelConfig, files: list[RawFile], output: Path) -> tuple
     return report, sources
 
 
+def _rejected(
+    config: ModelConfig, ds: str, report: HashReport, files: list[RawFile], scratch: Path
+) -> "_Rejected":
+    located = LocatedRows()
+    if report.rejected:
+        source = scratch / "spark" / REJECTED
+        located = locate_rejected(source, files, scratch / REJECTED, report.rows_rejected)
+    manifest = Manifest(
+        kind="rejected",
+        digest=digest_of(located.parts),
+        parts=located.parts,
+        schema_fingerprint=config.schema_fingerprint(),
+        lineage=_lineage(config, ds),
+        details={"rows_in": report.rows_in, "rejected": report.rejected},
+    )
+    return _Rejected(manifest, located.first)
+
+
+@dataclass(frozen=True)
+class _Rejected:
+    manifest: Manifest
+    first: dict[str, RejectedRow]
+
+
+def _lineage(config: ModelConfig, ds: str) -> Lineage:
+    return Lineage(
+        dataset=config.dataset.name, ds=ds, config_digest=config.digest(), code_version=__version__
+    )
+
+
 def _write(config: ModelConfig, ds: str, report: HashReport, sources: list[Path], scratch: Path) -> Manifest:
     statistics = PartitionStatistics(config, report.missing)
     parts = write_parts(config, sources, scratch, statistics)
@@ -150,14 +190,13 @@ def _write(config: ModelConfig, ds: str, report: HashReport, sources: list[Path]
         digest=digest_of(parts),
         parts=parts,
         schema_fingerprint=config.schema_fingerprint(),
-        lineage=Lineage(
-            dataset=config.dataset.name, ds=ds, config_digest=config.digest(), code_version=__version__
-        ),
+        lineage=_lineage(config, ds),
         details={
             "rows_in": report.rows_in,
             "rows_kept": report.rows_kept,
             "rejected": report.rejected,
             "label_rate": statistics.label_rate(),
+            "row_group_rows": ROWS_PER_GROUP,
             "features": statistics.features(),
         },
     )

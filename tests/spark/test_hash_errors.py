@@ -48,6 +48,13 @@ CASES: list[tuple[str, str, dict[str, bytes], type[PersiaError], list[str]]] = [
     ("cut gzip", "csv", {"a.csv.gz": _cut(gzip.compress(GOOD * 2))}, DataInvalid, ["a.csv.gz"]),
     ("other ending", "csv", {"a.csv": GOOD, "notes.txt": b"hi"}, DataInvalid, ["notes.txt", ".csv"]),
     (
+        "blank header",
+        "csv",
+        {"a.csv": b"\n\n" + GOOD.replace(b"clicked", b"click")},
+        DataInvalid,
+        ["'clicked'"],
+    ),
+    (
         "missing column",
         "csv",
         {"a.csv": GOOD, "b.csv": csv_bytes(ROWS, [name for name in COLUMNS if name != "city"])},
@@ -70,14 +77,14 @@ CASES: list[tuple[str, str, dict[str, bytes], type[PersiaError], list[str]]] = [
             "c.csv": csv_bytes([dict(ROWS[0], clicked=None)]),
         },
         DataInvalid,
-        ["3 labels", "'clicked'", "b.csv", "'2'"],
+        ["3 labels", "'clicked'", "b.csv, line 2", "'2'"],
     ),
     (
         "every row bad",
         "csv",
         {"a.csv": csv_bytes([dict(row, age="old") for row in ROWS])},
         DataInvalid,
-        ["all 40 rows", "age: not a finite number"],
+        ["all 40 rows", "age: not a finite number", "a.csv, line 2"],
     ),
 ]
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import math
 import random
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from persia_core.config.model import DataChecks
 from persia_core.data.hashed_writer import ROWS_PER_GROUP
 from persia_core.data.hashing import hash_partition
 from persia_core.data.schema import schema_difference
@@ -21,7 +23,7 @@ from persia_core.exit_codes import ExitCode
 from persia_core.handoff.layout import hashed_prefix
 from persia_core.handoff.s3_store import S3Store
 from spark_jobs import hash_features
-from tests.spark.oracle import COLUMNS, hashed_row, signed_id
+from tests.spark.oracle import BITS, COLUMNS, hashed_row, signed_id
 from tests.spark.support import (
     DS,
     as_rows,
@@ -86,9 +88,11 @@ def _assert_statistics(found: dict[str, Any], rows: Any, expected: Any, names: l
     for name, column in missing.items():
         assert found[name]["missing"] == sum(not row[column] for row in rows)
     bags = [row[names.index("genres")] for row in expected]
+    genres = len({number for bag in bags for number in bag})
     assert found["genres"] == {
         "missing": sum(not bag for bag in bags),
-        "distinct": len({number for bag in bags for number in bag}),
+        "distinct": genres,
+        "expected_collisions": float(f"{math.comb(genres, 2) / 2 ** (64 - BITS):.3g}"),
     }
     assert found["city"]["distinct"] == 3
     assert found["price"]["missing"] == sum(
@@ -219,7 +223,8 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
     ]
     data = csv_bytes([good | change for change in changes]) + b"too,few\n" + b"1,2,3,4,5,6,7,1,9\n"
     store = local_store(tmp_path / "store", {"a.csv": data})
-    result = hash_partition(config_of(), store, DS)
+    config = config_of().model_copy(update={"data_checks": DataChecks(max_rejected_share=1.0)})
+    result = hash_partition(config, store, DS)
     assert result.rejected == {
         "malformed row": 2,
         "time: missing": 1,
