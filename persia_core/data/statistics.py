@@ -68,10 +68,19 @@ def _rows_without(table: pa.Table, members: list[tuple[str, int | None]]) -> int
     return int(pc.sum(absent).as_py() or 0)
 
 
+def expected_collisions(distinct: int, hash_bits: int) -> float:
+    """Pairs of values that share an id, on average, if so many are hashed to so many bits; three digits.
+
+    The birthday bound: n (n - 1) / 2 pairs, each with probability 2^-bits.
+    """
+    return float(f"{distinct * (distinct - 1) / 2 / 2.0**hash_bits:.3g}")
+
+
 class _IdColumn:
     """`missing` is the number of missing values; of a bag, the number of empty ones."""
 
-    def __init__(self, missing_id: int | None, bags: bool) -> None:
+    def __init__(self, missing_id: int | None, bags: bool, hash_bits: int) -> None:
+        self._hash_bits = hash_bits
         self._missing_id = missing_id
         self._bags = bags
         self._missing = 0
@@ -89,7 +98,9 @@ class _IdColumn:
 
     def summary(self, rows: int) -> dict[str, Any]:
         del rows
-        return {"missing": self._missing, "distinct": self._distinct.estimate}
+        distinct = self._distinct.estimate
+        collisions = expected_collisions(distinct, self._hash_bits)
+        return {"missing": self._missing, "distinct": distinct, "expected_collisions": collisions}
 
 
 class _DenseColumn:
@@ -115,7 +126,8 @@ class _DenseColumn:
 def _column(config: ModelConfig, feature: Feature, missing_dense: dict[str, int]) -> _IdColumn | _DenseColumn:
     if isinstance(feature, DenseFeature):
         return _DenseColumn(missing_dense[feature.name])
-    return _IdColumn(_missing_id(config, feature), bags=isinstance(feature, MultiCategoricalFeature))
+    bags = isinstance(feature, MultiCategoricalFeature)
+    return _IdColumn(_missing_id(config, feature), bags, hash_bits=64 - config.dataset.prefix_bits)
 
 
 def _missing_id(config: ModelConfig, feature: Feature) -> int | None:
