@@ -38,13 +38,15 @@ _GZIP_RATIO = 4
 class HashReport:
     """Rows of a partition: rows_in = rows_kept + the sum of `rejected` (reason -> rows, no zeros).
 
-    `missing`: dense feature -> kept rows without a value.
+    `missing`: dense feature -> kept rows without a value. `vocabulary`: feature -> some of its values,
+    where that is asked for.
     """
 
     rows_in: int
     rows_kept: int
     rejected: dict[str, int]
     missing: dict[str, int]
+    vocabulary: dict[str, list[dict[str, Any]]]
 
     @property
     def rows_rejected(self) -> int:
@@ -66,13 +68,14 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     from spark_jobs.readers import read_raw
     from spark_jobs.rejected import write_rejected
     from spark_jobs.transform import REASON, transform
+    from spark_jobs.value_counts import fold_rare, vocabulary_samples
 
     raw = read_raw(spark, config, files)
     rows = reduce(lambda one, other: one.unionByName(other), (transform(frame, config) for frame in raw))
     columns = list(hashed_columns(config))
     order = [F.col(TIME), F.xxhash64(*columns), *(F.col(name) for name in columns if name != TIME)]
-    tasks = _tasks(files, int(spark.conf.get(BYTES_PER_TASK, str(_BYTES_PER_TASK))))
-    rows = rows.repartitionByRange(tasks, *order[:2]).sortWithinPartitions(*order)
+    rows = fold_rare(rows, config)
+    rows = rows.repartitionByRange(tasks_for(spark, files), *order[:2]).sortWithinPartitions(*order)
     # Above the sort, because what lies below it runs twice: once for the sample of the ranges.
     seen = Observation()
     kinds = reasons(config)
@@ -102,6 +105,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
         rows_kept=counts["rows"] - sum(rejected.values()),
         rejected=rejected,
         missing={name: counts[f"missing {name}"] for name in defaults},
+        vocabulary=vocabulary_samples(raw, config),
     )
     if report.rows_in == 0:
         raise PartitionEmpty(
@@ -113,12 +117,12 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     return report
 
 
-def _tasks(files: Sequence[RawFile], bytes_per_task: int) -> int:
+def tasks_for(spark: Any, files: Sequence[RawFile]) -> int:
     """Sorting tasks, by the size of the input: one for a small day, which then needs no sampling."""
     size = sum(
         file.path.stat().st_size * (_GZIP_RATIO if file.path.name.endswith(".gz") else 1) for file in files
     )
-    return max(1, math.ceil(size / bytes_per_task))
+    return max(1, math.ceil(size / int(spark.conf.get(BYTES_PER_TASK, str(_BYTES_PER_TASK)))))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

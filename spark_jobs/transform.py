@@ -228,6 +228,11 @@ class _Transform:
         return id_of(text, feature_salt(dataset.salt, table.name), table.prefix, dataset.prefix_bits)
 
 
+def text_column(feature: IdFeature) -> str:
+    """The column with the canonical string of a feature of one id, for `keep` of `transform`."""
+    return _of("text", feature.name)
+
+
 def _of(step: str, name: str) -> str:
     return f"_{step} {name}"
 

@@ -8,6 +8,8 @@ from pydantic import Field, field_validator
 from persia_core.config.base import Name, Section
 
 MissingId = Literal["own_id", "zero", "reject"]
+MinCount = Annotated[int, Field(ge=1)]
+VocabularySample = Annotated[int, Field(ge=0, le=1000)]
 
 
 class BucketisedFeature(Section):
@@ -44,3 +46,5 @@ class CrossFeature(Section):
     of: tuple[Name, Name]  # names of features of kind categorical, bucketised or timestamp
     table: Name
     missing: MissingId = "own_id"
+    min_count: MinCount = 1  # both as of a categorical feature
+    vocabulary_sample: VocabularySample = 0

@@ -5,7 +5,13 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import GrownSection, Name, Section
-from persia_core.config.derived_features import BucketisedFeature, CrossFeature, MissingId
+from persia_core.config.derived_features import (
+    BucketisedFeature,
+    CrossFeature,
+    MinCount,
+    MissingId,
+    VocabularySample,
+)
 from persia_core.config.schedule import LearningRateSchedule
 
 
@@ -39,7 +45,7 @@ class CategoricalFeature(GrownSection):
     `reject` rejects the sample.
     """
 
-    later_keys: ClassVar[frozenset[str]] = frozenset({"missing_values"})
+    later_keys: ClassVar[frozenset[str]] = frozenset({"missing_values", "min_count", "vocabulary_sample"})
 
     kind: Literal["categorical"]
     name: Name
@@ -47,6 +53,8 @@ class CategoricalFeature(GrownSection):
     table: Name
     missing: MissingId = "own_id"
     missing_values: tuple[str, ...] = ()  # canonical strings that count as missing too
+    min_count: MinCount = 1  # values of fewer rows of the partition share one id
+    vocabulary_sample: VocabularySample = 0  # values that the manifest shows with their ids, for debugging
 
 
 class MultiCategoricalFeature(GrownSection):

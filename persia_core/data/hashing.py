@@ -198,6 +198,7 @@ def _write(config: ModelConfig, ds: str, report: HashReport, sources: list[Path]
             "label_rate": statistics.label_rate(),
             "row_group_rows": ROWS_PER_GROUP,
             "features": statistics.features(),
+            **({"vocabulary": report.vocabulary} if report.vocabulary else {}),
         },
     )
 

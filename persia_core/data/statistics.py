@@ -8,10 +8,16 @@ import pyarrow.compute as pc
 
 from persia_core.config import ModelConfig
 from persia_core.config.derived_features import BucketisedFeature, CrossFeature
-from persia_core.config.features import CategoricalFeature, DenseFeature, Feature, MultiCategoricalFeature
+from persia_core.config.features import (
+    CategoricalFeature,
+    DenseFeature,
+    Feature,
+    IdFeature,
+    MultiCategoricalFeature,
+)
 from persia_core.data.distinct import DistinctCounter
 from persia_core.data.schema import LABEL
-from persia_core.ids import feature_id, feature_salt
+from persia_core.ids import MISSING, RARE, feature_id, feature_salt
 
 
 class PartitionStatistics:
@@ -79,8 +85,10 @@ def expected_collisions(distinct: int, hash_bits: int) -> float:
 class _IdColumn:
     """`missing` is the number of missing values; of a bag, the number of empty ones."""
 
-    def __init__(self, missing_id: int | None, bags: bool, hash_bits: int) -> None:
+    def __init__(self, missing_id: int | None, rare_id: int | None, bags: bool, hash_bits: int) -> None:
         self._hash_bits = hash_bits
+        self._rare_id = rare_id
+        self._rare = 0
         self._missing_id = missing_id
         self._bags = bags
         self._missing = 0
@@ -94,13 +102,16 @@ class _IdColumn:
         ids = column.drop_null().to_numpy()
         if self._missing_id is not None:
             self._missing += int(np.count_nonzero(ids == self._missing_id))
+        if self._rare_id is not None:
+            self._rare += int(np.count_nonzero(ids == self._rare_id))
         self._distinct.add(ids.view(np.uint64))
 
     def summary(self, rows: int) -> dict[str, Any]:
         del rows
         distinct = self._distinct.estimate
         collisions = expected_collisions(distinct, self._hash_bits)
-        return {"missing": self._missing, "distinct": distinct, "expected_collisions": collisions}
+        rare = {} if self._rare_id is None else {"rare": self._rare}
+        return {"missing": self._missing, "distinct": distinct, "expected_collisions": collisions, **rare}
 
 
 class _DenseColumn:
@@ -127,14 +138,20 @@ def _column(config: ModelConfig, feature: Feature, missing_dense: dict[str, int]
     if isinstance(feature, DenseFeature):
         return _DenseColumn(missing_dense[feature.name])
     bags = isinstance(feature, MultiCategoricalFeature)
-    return _IdColumn(_missing_id(config, feature), bags, hash_bits=64 - config.dataset.prefix_bits)
+    rare_id = _signed_id(config, feature, RARE) if getattr(feature, "min_count", 1) > 1 else None
+    bits = 64 - config.dataset.prefix_bits
+    return _IdColumn(_missing_id(config, feature), rare_id, bags, bits)
 
 
 def _missing_id(config: ModelConfig, feature: Feature) -> int | None:
     """The id, as the int64 with its bits, of the missing value; None if it has none."""
     if not isinstance(feature, CategoricalFeature | BucketisedFeature) or feature.missing != "own_id":
         return None
+    return _signed_id(config, feature, MISSING)
+
+
+def _signed_id(config: ModelConfig, feature: IdFeature, text: str) -> int:
     salt = feature_salt(config.dataset.salt, feature.table)
     prefix = config.table(feature.table).prefix
-    unsigned = feature_id(prefix, config.dataset.prefix_bits, salt, None)
+    unsigned = feature_id(prefix, config.dataset.prefix_bits, salt, text)
     return int(np.uint64(unsigned).astype(np.int64))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 SEED = 42  # the one that Spark's xxhash64() has built in
 MISSING = "\0"  # stands for a missing value that has an id of its own
+RARE = "\1"  # stands for all values that occur less often than a feature's min_count
 
 
 def feature_salt(dataset_salt: str, table: str) -> str:
