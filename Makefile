@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
-    bench-train gpu-checks check clean
+    bench-spark bench-train gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -113,6 +113,8 @@ gpu-checks: setup ## on a machine with a GPU: the CUDA path against the CPU, and
 
 bench-train: setup $(BENCH_PACKAGES)/.installed ## training beside the dense part alone and peers (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.train $(if $(SMALL),--small) $(ARGS)
+bench-spark: setup $(BENCH_PACKAGES)/.installed ## hashing with Spark beside a plain copy, Python and Polars (SMALL=1: tiny)
+	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.spark $(if $(SMALL),--small) $(ARGS)
 
 check: lint types native-tests test ## what .ci/run runs, but for the fuzzing
 
