@@ -19,12 +19,12 @@ from benchmarks.contestants.table import EPSILON, LEARNING_RATE
 from benchmarks.sizes import FEATURES
 from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch
+from persia_core.embedding.connect import connect_worker
 from persia_core.embedding.pipeline import EmbeddingPipeline
 from persia_core.models.dlrm import DLRM
 from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import dense_update
 from persia_core.training.group import TrainerGroup
-from persia_core.training.run import _connect as connect_worker
 from persia_core.training.staging import HostStaging
 from persia_core.training.step import TrainingStep
 
