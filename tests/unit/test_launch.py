@@ -79,6 +79,9 @@ def test_a_job_of_another_home_is_not_taken_for_ours(tmp_path: Path) -> None:
     environment = {**os.environ, RUN_DIR_VARIABLE: str(ours)}
     with subprocess.Popen(["sleep", "600"], env=environment) as process:
         try:
+            # Its program has begun, but the kernel may not have put its environment in place yet.
+            while not Path(f"/proc/{process.pid}/environ").read_bytes():
+                assert process.poll() is None
             assert list(processes_of(ours)) == [process.pid]
             assert list(processes_of(other)) == []
         finally:
