@@ -8,6 +8,7 @@ OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
 METRICS = "metrics.json"
 METRICS_LINES = "metrics.jsonl"
+TENSORBOARD = "tensorboard"  # a folder of event files
 PARITY = "parity.parquet"
 
 

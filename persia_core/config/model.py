@@ -201,6 +201,10 @@ class ModelConfig(Section):
                 raise ValueError(f"feature {feature.name}: no table is called {feature.table}")
             if feature.kind == "timestamp" and self.dataset.time_column is None:
                 raise ValueError(f"feature {feature.name} needs dataset.time_column")
+        single = {f.name for f in self.id_features if f.kind != "multi-categorical"}
+        for name in self.training.metric_slices:
+            if name not in single:
+                raise ValueError(f"training.metric_slices: no feature called {name} has one id per row")
         for name in tables - {feature.table for feature in self.id_features}:
             raise ValueError(f"table {name} is used by no feature")
         return self

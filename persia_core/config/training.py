@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from persia_core.config.base import Section
+from persia_core.config.features import Name
 
 
 class DenseOptimizer(Section):
@@ -57,6 +58,10 @@ class Training(Section):
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     loss_scaling: LossScaling | None = None  # with float16; null: the defaults
     max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    # Features of one id whose values get metrics of their own in metrics.json, the most frequent ones.
+    metric_slices: list[Name] = Field(default_factory=list)
+    metric_slice_values: Annotated[int, Field(ge=1, le=1000)] = 20  # per feature
+    tensorboard: bool = False  # event files beside metrics.jsonl, in the run directory
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
     @model_validator(mode="after")

@@ -72,5 +72,9 @@ class Pipeline(Protocol[Batch]):
     def discard(self, ready: Ready[Batch]) -> None:
         """Give a batch back without an update (it was skipped)."""
 
+    @property
+    def outstanding(self) -> int:
+        """Batches that have been looked up and are not done with, as far as this end knows."""
+
     def drain(self) -> None:
         """Wait until everything given back has been acknowledged by the servers."""

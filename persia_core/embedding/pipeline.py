@@ -48,6 +48,7 @@ class EmbeddingPipeline(Generic[Batch]):
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._unacknowledged = 0  # updates and discards that are queued or under way
+        self._outstanding = 0
         self._stop = threading.Event()
         self._threads = [
             threading.Thread(target=self._guard, args=(target,), name=name, daemon=True)
@@ -93,6 +94,11 @@ class EmbeddingPipeline(Generic[Batch]):
         """Give a batch back without an update (it was skipped)."""
         self._give_back(lambda: self._worker.discard(cast(Lookup, ready.lookup)))
 
+    @property
+    def outstanding(self) -> int:
+        """Batches between the permit for their lookup and the acknowledgement of what they gave back."""
+        return self._outstanding
+
     def drain(self) -> None:
         """Wait until everything given back has been acknowledged by the servers."""
         with self._changed:
@@ -122,6 +128,8 @@ class EmbeddingPipeline(Generic[Batch]):
     def _look_up(self) -> None:
         for batch in self._batches:
             self._permits.acquire()
+            with self._changed:
+                self._outstanding += 1
             if self._stop.is_set():
                 return
             data = batch.data
@@ -135,5 +143,6 @@ class EmbeddingPipeline(Generic[Batch]):
             send()
             with self._changed:
                 self._unacknowledged -= 1
+                self._outstanding -= 1
                 self._changed.notify_all()
             self._permits.release()

@@ -36,7 +36,7 @@ class Predictions:
     probabilities: NDArray[np.float32]
 
     def summary(self) -> dict[str, float | int | None]:
-        """rows, label_rate, auc, log_loss, calibration."""
+        """rows, label_rate, auc, log_loss, normalised_entropy, calibration."""
         return summary(self.labels, self.probabilities)
 
 

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class TrainResult(BaseModel):
-    """What the training stage says. `metrics` is metrics.json without its curves and server counters."""
+    """What the training stage says. `metrics` is metrics.json without curves, slices and server counters."""
 
     run: str
     run_dir: str
@@ -101,6 +101,6 @@ def _finished(run_dir: Path, config: ModelConfig, parent: str | None) -> TrainRe
     if made_by.resolved().digest() != config.digest() or made_by.parent != parent:
         return None
     document = json.loads(metrics.read_text())
-    for bulky in ("loss", "servers"):
+    for bulky in ("loss", "servers", "slices"):
         document.pop(bulky, None)
     return TrainResult(run=run_dir.name, run_dir=str(run_dir), parent=parent, metrics=document)

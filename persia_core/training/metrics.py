@@ -1,5 +1,7 @@
 """Metrics of binary predictions, exact, in float64. No torch here: validation uses them too."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -39,6 +41,19 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
     return float(-np.mean(label * np.log(clipped) + (1.0 - label) * np.log1p(-clipped)))
 
 
+def normalised_entropy(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
+    """Log-loss over that of always predicting the rate of positives (He et al. 2014). Below 1 is of use.
+
+    None if undefined, as it is where all rows are of one class.
+    """
+    label, _ = _pair(labels, probabilities)
+    loss = log_loss(labels, probabilities)
+    rate = float(label.mean()) if label.size else 0.0
+    if loss is None or not 0.0 < rate < 1.0:
+        return None
+    return loss / -(rate * math.log(rate) + (1.0 - rate) * math.log1p(-rate))
+
+
 def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
     """Sum of probabilities over number of positives; 1 is perfect. None if there are no positives."""
     label, probability = _pair(labels, probabilities)
@@ -49,12 +64,13 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike) -> float | None:
 
 
 def summary(labels: ArrayLike, probabilities: ArrayLike) -> dict[str, float | int | None]:
-    """rows, label_rate, auc, log_loss and calibration of one set of predictions."""
+    """rows, label_rate, auc, log_loss, normalised_entropy and calibration of one set of predictions."""
     label, probability = _pair(labels, probabilities)
     return {
         "rows": int(label.size),
         "label_rate": float(label.mean()) if label.size else None,
         "auc": auc(label, probability),
         "log_loss": log_loss(label, probability),
+        "normalised_entropy": normalised_entropy(label, probability),
         "calibration": calibration(label, probability),
     }

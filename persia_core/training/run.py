@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from persia_core.checkpoint.dense_state import load_dense
 from persia_core.checkpoint.layout import is_embedding_part
@@ -26,6 +28,7 @@ from persia_core.training.loop import train
 from persia_core.training.metrics import summary
 from persia_core.training.order import SampleOrder
 from persia_core.training.report import read_labels, staleness_of, table_rows_of, write_metrics, write_parity
+from persia_core.training.slices import Slices, slices_of
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +74,7 @@ class PartitionRun:
         self._dense = DenseTraining.build(config, self._group.device)
         self._evaluator = Evaluator(config, self._group, self._worker, self._dense.model)
         self._first_step = 0
+        self._slices: dict[str, Slices] = {}
 
     def restore(self) -> None:
         """Tell the servers their tables and the day; put the parent checkpoint in place, if there is one."""
@@ -95,7 +99,7 @@ class PartitionRun:
         predicted = self._evaluator.predict(self._partition, self._partition.rows)
         if predicted is None:
             return None
-        found = summary(read_labels(self._partition), predicted)
+        found = self._metrics_of("before", predicted)
         log.info(
             "before training on %s: %s", self._job.ds, ", ".join(f"{k} {_short(v)}" for k, v in found.items())
         )
@@ -166,7 +170,7 @@ class PartitionRun:
         predicted = self._evaluator.predict(self._partition, self._partition.rows)
         if predicted is None:
             return
-        after = summary(read_labels(self._partition), predicted)
+        after = self._metrics_of("after", predicted)
         log.info("after training: %s", ", ".join(f"{k} {_short(v)}" for k, v in after.items()))
         count = min(PARITY_ROWS, self._partition.rows)
         write_parity(self._job.run_dir, self._partition.read(0, count), predicted[:count])
@@ -175,6 +179,7 @@ class PartitionRun:
             **account.to_dict(),
             "before": before,
             "after": after,
+            "slices": self._slices,
             "staleness": staleness_of(stats),
             "table_rows": table_rows_of(stats),
             "servers": stats,
@@ -182,6 +187,11 @@ class PartitionRun:
             "samples_per_second": account.visits_trained / seconds,
         }
         write_metrics(self._job.run_dir, metrics)
+
+    def _metrics_of(self, when: str, predicted: NDArray[np.float32]) -> Metrics:
+        labels = read_labels(self._partition)
+        self._slices[when] = slices_of(self._config, self._partition, labels, predicted)
+        return summary(labels, predicted)
 
     def leave(self) -> None:
         """End the servers, once every trainer is done with them."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persia_core.training.metrics import auc, calibration, log_loss, summary
+from persia_core.training.metrics import auc, calibration, log_loss, normalised_entropy, summary
 
 samples = st.lists(
     st.tuples(st.integers(0, 1), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5000001, 0.9, 1.0])),
@@ -42,12 +42,30 @@ def test_log_loss_and_calibration_are_their_definitions(pairs: list[tuple[int, f
         assert calibration(labels, scores) is None
 
 
+@given(samples)
+def test_normalised_entropy_is_the_log_loss_over_that_of_the_base_rate(
+    pairs: list[tuple[int, float]],
+) -> None:
+    labels, scores = [label for label, _ in pairs], [score for _, score in pairs]
+    rate = sum(labels) / len(labels)
+    found = normalised_entropy(labels, scores)
+    if rate in (0, 1):
+        assert found is None
+        return
+    entropy = -sum(math.log(rate if y else 1 - rate) for y in labels) / len(labels)
+    expected = log_loss(labels, scores)
+    assert expected is not None
+    assert found == pytest.approx(expected / entropy, rel=1e-9)
+    assert normalised_entropy(labels, [rate] * len(labels)) == pytest.approx(1.0)
+
+
 def test_undefined_metrics_are_none_not_numbers() -> None:
     assert summary([], []) == {
         "rows": 0,
         "label_rate": None,
         "auc": None,
         "log_loss": None,
+        "normalised_entropy": None,
         "calibration": None,
     }
     assert auc([0, 1], [0.5, float("nan")]) is None

@@ -133,6 +133,11 @@ class RemotePipeline(Generic[Batch]):
     def discard(self, ready: Ready[Batch]) -> None:
         self._give_back(Message("discard", {"batch": ready.lookup.batch}))
 
+    @property
+    def outstanding(self) -> int:
+        """Batches that have come and were not given back; the worker's own count is higher."""
+        return self._here
+
     def drain(self) -> None:
         self._drained = False
         self._put(Message("drain"))

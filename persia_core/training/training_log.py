@@ -1,0 +1,109 @@
+"""What is seen of a training while it runs: metrics.jsonl, TensorBoard, and one line every few seconds."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from persia_core.checkpoint.layout import METRICS_LINES, TENSORBOARD
+from persia_core.training.account import Account
+from persia_core.training.progress import Progress
+
+POINTS = 200  # of a curve
+
+Details = Callable[[], dict[str, Any]]
+
+
+class TrainingLog:
+    """Trainer 0 writes; of the losses, those of its own samples. On the other trainers nothing happens.
+
+    A line of metrics.jsonl: `step` (of this run), `loss` (mean since the line before), `samples_per_second`
+    (of all trainers), `staleness` (mean number of outstanding batches of this trainer), and what `details`
+    gives: `learning_rates`, `loss_scale`.
+    """
+
+    def __init__(
+        self, run_dir: Path, account: Account, first_step: int, lead: bool, tensorboard: bool
+    ) -> None:
+        self._run_dir = run_dir
+        self._account = account
+        self._first_step = first_step
+        self._lead = lead
+        self._tensorboard = tensorboard
+        self._every = max(1, account.steps // POINTS)
+        self._progress = Progress("training", account.steps, "steps", quiet=not lead)
+        self._lines: Any = None
+        self._writer: Any = None
+        self._last: dict[str, Any] = {}
+        self._begin()
+
+    def __enter__(self) -> "TrainingLog":
+        if self._lead:
+            self._lines = (self._run_dir / METRICS_LINES).open("w")
+        if self._lead and self._tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+            self._writer = SummaryWriter(str(self._run_dir / TENSORBOARD))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for each in (self._lines, self._writer):
+            if each is not None:
+                each.close()
+
+    def step(self, number: int, samples: int, outstanding: int, details: Details) -> None:
+        """Step `number` of the run is done or was skipped; it had so many samples over all trainers."""
+        if not self._lead:
+            return
+        self._samples += samples
+        self._outstanding += outstanding
+        self._steps += 1
+        if (number + 1) % self._every == 0 or number + 1 == self._account.steps:
+            self._point(number, details())
+        self._progress.advance(1, self._words)
+
+    def loss(self, loss_sum: float, rows: int) -> None:
+        """The sum of the losses of this trainer's `rows` samples of a step that was not skipped."""
+        self._loss_sum += loss_sum
+        self._loss_rows += rows
+
+    def _begin(self) -> None:
+        self._loss_sum, self._loss_rows, self._samples, self._outstanding, self._steps = 0.0, 0, 0, 0, 0
+        self._since = time.monotonic()
+
+    def _point(self, number: int, details: dict[str, Any]) -> None:
+        mean = self._loss_sum / self._loss_rows if self._loss_rows else None
+        if mean is not None:
+            self._account.losses.append((number, mean))
+        point = {
+            "step": number,
+            "loss": mean,
+            "samples_per_second": round(self._samples / max(time.monotonic() - self._since, 1e-9), 1),
+            "staleness": round(self._outstanding / self._steps, 3),
+            **details,
+        }
+        self._lines.write(json.dumps(point) + "\n")
+        self._lines.flush()
+        if self._writer is not None:
+            for name, value in _scalars(point):
+                self._writer.add_scalar(name, value, self._first_step + number)
+        self._last = point
+        self._begin()
+
+    def _words(self) -> str:
+        loss = self._loss_sum / self._loss_rows if self._loss_rows else self._last.get("loss")
+        rate = self._last.get("samples_per_second")
+        words = ["no loss yet" if loss is None else f"loss {loss:.4f}"]
+        return ", ".join([*words, *([f"{rate:.0f} samples/s"] if rate is not None else [])])
+
+
+def _scalars(point: dict[str, Any], prefix: str = "train") -> list[tuple[str, float]]:
+    """The numbers of a point by name, `train/learning_rates/dense` and so on."""
+    found = []
+    for name, value in point.items():
+        if isinstance(value, dict):
+            found += _scalars(value, f"{prefix}/{name}")
+        elif value is not None and name != "step":
+            found.append((f"{prefix}/{name}", float(value)))
+    return found
