@@ -223,6 +223,26 @@ class ModelConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _trainers_do_not_race(self) -> "ModelConfig":
+        if not self.training.reproducible or self.cluster.trainers == 1:
+            return self
+        if self.training.mode != "sync":
+            raise ValueError(
+                f"training.reproducible with {self.cluster.trainers} trainers needs training.mode: sync; in "
+                f"mode {self.training.mode} their gradients are applied as they come"
+            )
+        for table in self.tables:
+            option = "capacity_bytes" if table.capacity_bytes is not None else None
+            if table.admission.kind == "sightings":
+                option = "admission: sightings"
+            if option is not None:
+                raise ValueError(
+                    f"training.reproducible with several trainers: table {table.name} must not have "
+                    f"{option}, which depends on whose lookup comes first; use one trainer"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _every_thread_holds_a_row(self) -> "ModelConfig":
         threads = self.cluster.server_threads
         for table in self.tables:

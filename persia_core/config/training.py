@@ -57,6 +57,8 @@ class Training(Section):
     # Of the dense network's arithmetic where torch.autocast allows; parameters and evaluation stay float32.
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     loss_scaling: LossScaling | None = None  # with float16; null: the defaults
+    # Two runs of the same thing give the same bits. It takes staleness 1, and mode sync for several trainers.
+    reproducible: bool = False
     max_skipped_share: Annotated[float, Field(ge=0, le=1)] = 0.01
     # Features of one id whose values get metrics of their own in metrics.json, the most frequent ones.
     metric_slices: list[Name] = Field(default_factory=list)
@@ -68,6 +70,15 @@ class Training(Section):
     def _sync_is_not_stale(self) -> "Training":
         if self.mode == "sync" and self.staleness != 1:
             raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_stale_is_not_reproducible(self) -> "Training":
+        if self.reproducible and (self.mode == "async" or self.staleness != 1):
+            raise ValueError(
+                "reproducible needs staleness 1 and mode sync (or hybrid with one trainer), given are "
+                f"staleness {self.staleness} and mode {self.mode}: what is read must not depend on who is faster"
+            )
         return self
 
     @model_validator(mode="after")

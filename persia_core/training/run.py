@@ -28,6 +28,7 @@ from persia_core.training.loop import train
 from persia_core.training.metrics import summary
 from persia_core.training.order import SampleOrder
 from persia_core.training.report import read_labels, staleness_of, table_rows_of, write_metrics, write_parity
+from persia_core.training.reproducible import compute_reproducibly
 from persia_core.training.slices import Slices, slices_of
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,10 @@ class PartitionRun:
 
     def __init__(self, job: Job, config: ModelConfig, trainer: int) -> None:
         cluster = config.cluster
-        torch.set_num_threads(max(1, torch.get_num_threads() // cluster.trainers))
+        if config.training.reproducible:
+            compute_reproducibly()
+        else:
+            torch.set_num_threads(max(1, torch.get_num_threads() // cluster.trainers))
         self._job = job
         self._config = config
         self._lead = trainer == 0
