@@ -77,7 +77,7 @@ class Training(Section):
         if self.reproducible and (self.mode == "async" or self.staleness != 1):
             raise ValueError(
                 "reproducible needs staleness 1 and mode sync (or hybrid with one trainer), given are "
-                f"staleness {self.staleness} and mode {self.mode}: what is read must not depend on who is faster"
+                f"staleness {self.staleness} and mode {self.mode}: what is read must not depend on speed"
             )
         return self
 

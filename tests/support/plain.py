@@ -25,7 +25,14 @@ Rows = dict[int, NDArray[np.float32]]
 class PlainModel:
     """One nn.EmbeddingBag per table over the ids that occur, and one torch optimizer per table."""
 
-    def __init__(self, config: ModelConfig, table: pa.Table, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        table: pa.Table,
+        dtype: torch.dtype = torch.float32,
+        optimizers: bool = True,
+    ) -> None:
+        """Without `optimizers` a step leaves the rows alone, and their gradients in place."""
         self.config = config
         self.dense = build_model(config).to(dtype)
         self.dense_optimizer = build_optimizer(config, self.dense)
@@ -47,6 +54,8 @@ class PlainModel:
             self.ids[entry.name] = ids
             self.embeddings[entry.name] = bag
             wanted = entry.optimizer
+            if not optimizers:
+                continue
             if wanted.kind == "adagrad":
                 self.optimizers.append(
                     torch.optim.Adagrad(
