@@ -4,8 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from persia_core.config.base import Section
-from persia_core.config.features import Name
+from persia_core.config.base import Name, Section
 
 
 class DenseOptimizer(Section):

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from persia_core.config import ModelConfig
 from persia_core.config.features import IdFeature, TimestampFeature
 from persia_core.data.partition import LocalPartition
-from persia_core.ids import MISSING, feature_id, feature_salt
+from persia_core.ids import MISSING, RARE, feature_id, feature_salt
 from persia_core.training.metrics import summary
 
 NO_ID = "none"  # what a row without an id is called
 OWN_ID = "missing"  # the id that null and empty values have
+RARE_ID = "rare"  # the id that a feature's rare values share
 _PARTS = {"hour": 24, "weekday": 7}
 
 Slices = dict[str, list[dict[str, Any]]]
@@ -88,7 +89,7 @@ def _names(config: ModelConfig, feature: IdFeature) -> dict[int, str]:
     """The names of ids that are known beforehand."""
     table = config.table(feature.table)
     salt = feature_salt(config.dataset.salt, feature.table)
-    named = {OWN_ID: MISSING}
+    named = {OWN_ID: MISSING, RARE_ID: RARE}
     if isinstance(feature, TimestampFeature):
         named = {str(number): str(number) for number in range(_PARTS[feature.part])}
     return {
