@@ -1,5 +1,7 @@
 """The C++ side as Python sees it: ids, and the embedding worker. Built from native/bindings."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -88,11 +90,16 @@ class StoreExport:
 class Lookup:
     """Pooled activations of one batch, and what is needed to send its gradients back.
 
-    `pooled[f]` is float32 [batch, dim of feature f], in feature order, C-contiguous and writable.
+    `pooled[f]` is float32 [batch, dim of feature f], or [batch, length, dim] with pooling `sequence`, in
+    feature order, C-contiguous and writable. The rows of a bag fill the places of a sequence from the first
+    on, in the order of the bag; the places after them are zeros. Of a longer bag the last ids are kept.
     """
 
     @property
     def pooled(self) -> list[NDArray[np.float32]]: ...
+    @property
+    def masks(self) -> list[NDArray[np.bool_] | None]:
+        """Per feature, bool [batch, length]: which places hold an id. None but with pooling `sequence`."""
     @property
     def batch(self) -> int: ...
     @property
@@ -100,6 +107,9 @@ class Lookup:
     @property
     def missing_ids(self) -> int:
         """Ids not on the server: they contribute zeros (evaluation never creates rows)."""
+    @property
+    def truncated_ids(self) -> int:
+        """Ids, repeated ones included, that did not fit into their sequence; nothing was asked for them."""
 
 class EmbeddingWorker:
     """Reads rows from, and sends gradients to, the embedding servers. Calls release the GIL.
@@ -113,7 +123,9 @@ class EmbeddingWorker:
         transport: str,  # "mpi" (ranks 0..servers-1 of MPI_COMM_WORLD are servers) or "in-process"
         servers: int,
         tables: list[dict[str, object]],  # see persia_core.embedding.tables
-        features: list[int],  # table index of each id feature, in feature order
+        # Of each id feature, in feature order: see persia_core.embedding.tables. A number is a feature
+        # of that table with the table's pooling.
+        features: Sequence[dict[str, object] | int],
         trainer: int,
         trainers: int,
         staleness: int,
@@ -141,6 +153,7 @@ class EmbeddingWorker:
     ) -> None:
         """Expand pooled gradients (times `scale`) to ids, summed over occurrences, and apply them.
 
+        Each has the shape of its `pooled`; those of places without an id must be finite and go nowhere.
         The learning rate of each table is multiplied by its factor, a number >= 0. Returns when every
         server has acknowledged. Raises ValueError, sending nothing, when a gradient is not finite or has
         another shape than the lookup, or a factor is wrong.

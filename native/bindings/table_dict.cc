@@ -3,7 +3,6 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
@@ -62,6 +61,16 @@ Spec spec_from_dict(const nb::dict& dict, const std::string& where, std::span<co
   keys.unknown("kind", name);
 }
 
+// The one of `values` that the key names.
+template <typename Value, std::size_t n>
+Value named(Keys& keys, const char* key, const std::array<Value, n>& values) {
+  const auto name = keys.get<std::string>(key);
+  for (const Value value : values) {
+    if (name == name_of(value)) return value;
+  }
+  keys.unknown(key, name);
+}
+
 }  // namespace
 
 TableSpec table_from_dict(const nb::dict& dict) {
@@ -72,9 +81,7 @@ TableSpec table_from_dict(const nb::dict& dict) {
   table.prefix = keys.get<std::uint32_t>("prefix");
   table.prefix_bits = keys.get<std::uint32_t>("prefix_bits");
   table.dim = keys.get<std::uint32_t>("dim");
-  const auto pooling = keys.get<std::string>("pooling");
-  if (pooling != "sum" && pooling != "mean") keys.unknown("pooling", pooling);
-  table.pooling = pooling == "mean" ? Pooling::kMean : Pooling::kSum;
+  table.pooling = named(keys, "pooling", std::array{Pooling::kSum, Pooling::kMean, Pooling::kSqrtn});
   table.optimizer = spec_from_dict(keys.get<nb::dict>("optimizer"), where + ": optimizer", optimizer_kinds());
   table.initializer =
       spec_from_dict(keys.get<nb::dict>("initializer"), where + ": initializer", initializer_kinds());
@@ -87,18 +94,35 @@ TableSpec table_from_dict(const nb::dict& dict) {
     table.capacity_bytes = keys.get<std::optional<std::uint64_t>>("capacity_bytes").value_or(0);
   }
   if (keys.has("weight_type")) {
-    const auto type = keys.get<std::string>("weight_type");
-    constexpr std::array kTypes{WeightType::kFloat32, WeightType::kBfloat16, WeightType::kFloat16};
-    const auto found =
-        std::find_if(kTypes.begin(), kTypes.end(), [&](WeightType each) { return type == name_of(each); });
-    if (found == kTypes.end()) keys.unknown("weight_type", type);
-    table.weight_type = *found;
+    table.weight_type = named(keys, "weight_type",
+                              std::array{WeightType::kFloat32, WeightType::kBfloat16, WeightType::kFloat16});
   }
   if (keys.has("max_age_days")) {
     table.max_age_days = keys.get<std::optional<std::uint32_t>>("max_age_days").value_or(0);
   }
   keys.end();
   return table;
+}
+
+FeatureSpec feature_from_object(const nb::object& feature, const std::vector<TableSpec>& tables) {
+  FeatureSpec spec;
+  const bool is_dict = nb::isinstance<nb::dict>(feature);
+  const auto dict = is_dict ? nb::cast<nb::dict>(feature) : nb::dict();
+  Keys keys(dict, "feature");
+  if (is_dict) {
+    spec.table = keys.get<std::uint32_t>("table");
+  } else if (!nb::try_cast(feature, spec.table)) {
+    throw std::invalid_argument("a feature is a dictionary or the number of a table");
+  }
+  if (spec.table >= tables.size()) throw std::invalid_argument("a feature names a table that is not there");
+  spec.pooling = tables[spec.table].pooling;
+  if (is_dict) {
+    spec.pooling = named(keys, "pooling",
+                         std::array{Pooling::kSum, Pooling::kMean, Pooling::kSqrtn, Pooling::kSequence});
+    spec.length = keys.get<std::uint32_t>("length");
+  }
+  keys.end();
+  return spec;
 }
 
 }  // namespace persia::bindings

@@ -7,7 +7,9 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <optional>
+#include <span>
 #include <stdexcept>
 
 #include "bindings.h"
@@ -24,7 +26,8 @@ namespace {
 using IdArray = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using OffsetArray = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using GradientArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using PooledArray = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+using PooledArray = nb::ndarray<nb::numpy, float>;
+using MaskArray = nb::ndarray<nb::numpy, bool, nb::ndim<2>>;
 
 constexpr const char* kInProcess = "in-process";
 
@@ -42,12 +45,13 @@ std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint
 }
 
 void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
-                 const std::vector<nb::dict>& tables, const std::vector<std::uint32_t>& features,
+                 const std::vector<nb::dict>& tables, const std::vector<nb::object>& features,
                  std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync,
                  std::uint64_t seed, double timeout_s, std::uint32_t server_threads, std::uint32_t number) {
   WorkerOptions options;
   for (const nb::dict& table : tables) options.tables.push_back(table_from_dict(table));
-  options.table_of_feature = features;
+  for (const nb::object& feature : features)
+    options.features.push_back(feature_from_object(feature, options.tables));
   options.trainer = trainer;
   options.trainers = trainers;
   options.staleness = staleness;
@@ -55,6 +59,15 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.seed = seed;
   options.timeout = std::chrono::duration<double>(timeout_s);
   new (at) Worker(std::move(options), connect(transport, servers, server_threads, number));
+}
+
+// [rows, dim], of a sequence [rows, length, dim].
+std::vector<std::size_t> shape_of(const LookedUp& lookup, std::size_t feature) {
+  std::vector<std::size_t> shape{lookup.plan.rows};
+  const std::uint32_t length = lookup.features[feature].length;
+  if (length > 0) shape.push_back(length);
+  shape.push_back(lookup.dims[feature]);
+  return shape;
 }
 
 std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
@@ -76,11 +89,13 @@ void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& 
   std::vector<const float*> pointers;
   for (std::size_t f = 0; f < gradients.size(); ++f) {
     const GradientArray& gradient = gradients[f];
-    if (gradient.ndim() != 2 || gradient.shape(0) != lookup.plan.rows ||
-        gradient.shape(1) != lookup.dims[f]) {
+    const std::vector<std::size_t> shape = shape_of(lookup, f);
+    const std::span<const std::int64_t> given(gradient.shape_ptr(), gradient.ndim());
+    if (!std::equal(shape.begin(), shape.end(), given.begin(), given.end())) {
+      std::string text;
+      for (const std::size_t each : shape) text += (text.empty() ? "" : ", ") + std::to_string(each);
       throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " must have shape [" +
-                                  std::to_string(lookup.plan.rows) + ", " + std::to_string(lookup.dims[f]) +
-                                  "]");
+                                  text + "]");
     }
     pointers.push_back(gradient.data());
   }
@@ -98,7 +113,25 @@ nb::list pooled(const LookedUp& lookup) {
   for (std::size_t f = 0; f < lookup.pooled.size(); ++f) {
     auto* keep = new std::shared_ptr<float[]>(lookup.pooled[f]);
     const nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<float[]>*>(p); });
-    arrays.append(PooledArray(keep->get(), {lookup.plan.rows, lookup.dims[f]}, owner));
+    const std::vector<std::size_t> shape = shape_of(lookup, f);
+    arrays.append(PooledArray(keep->get(), shape.size(), shape.data(), owner));
+  }
+  return arrays;
+}
+
+nb::list masks(const LookedUp& lookup) {
+  nb::list arrays;
+  for (std::size_t f = 0; f < lookup.features.size(); ++f) {
+    const FeatureSpec& spec = lookup.features[f];
+    if (spec.length == 0) {
+      arrays.append(nb::none());
+      continue;
+    }
+    const std::size_t places = lookup.plan.rows * spec.length;
+    auto* mask = new bool[places];
+    const nb::capsule owner(mask, [](void* p) noexcept { delete[] static_cast<bool*>(p); });
+    fill_mask(lookup.plan, f, spec, {mask, places});
+    arrays.append(MaskArray(mask, {lookup.plan.rows, spec.length}, owner));
   }
   return arrays;
 }
@@ -151,9 +184,11 @@ void bind_worker(nb::module_& module) {
 
   nb::class_<LookedUp>(module, "Lookup")
       .def_prop_ro("pooled", &pooled)
+      .def_prop_ro("masks", &masks)
       .def_ro("batch", &LookedUp::batch)
       .def_ro("unique_ids", &LookedUp::unique_ids)
-      .def_ro("missing_ids", &LookedUp::missing_ids);
+      .def_ro("missing_ids", &LookedUp::missing_ids)
+      .def_ro("truncated_ids", &LookedUp::truncated_ids);
 
   const auto release = nb::call_guard<nb::gil_scoped_release>();
   nb::class_<Worker>(module, "EmbeddingWorker")

@@ -18,7 +18,7 @@ namespace {
 WorkerOptions options(std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync) {
   WorkerOptions result;
   result.tables = {testing::table("t", 1, 4)};
-  result.table_of_feature = {0, 0};
+  result.features = {{0}, {0}};
   result.trainer = trainer;
   result.trainers = trainers;
   result.staleness = staleness;

@@ -58,12 +58,16 @@ class CategoricalFeature(GrownSection):
 
 
 class MultiCategoricalFeature(GrownSection):
-    """A bag of ids: an array column, or a string split at `delimiter`; at most `max_length` of them.
+    """A bag of ids: an array column, or a string split at `delimiter`; the first `max_length` of them.
 
-    Missing elements are left out; a bag without elements is missing.
+    Missing elements are left out; a bag without elements is missing. With `pooling: sequence` a model gets
+    the rows of the bag in its order, not their sum: a Sequence (see persia_core/models/sequence.py) of
+    `sequence_length` places, for the last, most recent, ids of the bag.
     """
 
-    later_keys: ClassVar[frozenset[str]] = frozenset({"missing", "missing_values"})
+    later_keys: ClassVar[frozenset[str]] = frozenset(
+        {"missing", "missing_values", "pooling", "sequence_length"}
+    )
 
     kind: Literal["multi-categorical"]
     name: Name
@@ -73,6 +77,19 @@ class MultiCategoricalFeature(GrownSection):
     max_length: Annotated[int, Field(ge=1, le=4096)] = 64
     missing: Literal["empty", "reject"] = "empty"
     missing_values: tuple[str, ...] = ()  # canonical strings of elements that count as missing too
+    pooling: Literal["sum", "mean", "sqrtn", "sequence"] | None = None  # null: that of the table
+    sequence_length: Annotated[int, Field(ge=1)] | None = None  # with pooling sequence; null: max_length
+
+    @model_validator(mode="after")
+    def _sequence_fits(self) -> "MultiCategoricalFeature":
+        if self.sequence_length is not None and self.pooling != "sequence":
+            raise ValueError("sequence_length goes with pooling: sequence; take it out, or set that")
+        if self.sequence_length is not None and self.sequence_length > self.max_length:
+            raise ValueError(
+                f"sequence_length {self.sequence_length} is above max_length {self.max_length}, "
+                "which is all that hashing keeps; raise max_length"
+            )
+        return self
 
 
 class TimestampFeature(Section):
@@ -226,7 +243,9 @@ class EmbeddingTable(Section):
     name: Name
     prefix: Annotated[int, Field(ge=1)]
     dim: Annotated[int, Field(ge=1, le=1024)]
-    pooling: Literal["sum", "mean"] = "sum"
+    # Of the bags of its features, unless they have their own: the sum of the rows, or that divided by the
+    # number of ids in the bag (mean) or by its square root (sqrtn).
+    pooling: Literal["sum", "mean", "sqrtn"] = "sum"
     # Of the weights in memory and in checkpoints; the optimizer computes and keeps its state in float32. The
     # 16-bit types are rounded stochastically: float16 is finer, bfloat16 has the range of float32.
     weight_type: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -269,12 +269,24 @@ class ModelConfig(Section):
                 return table
         raise KeyError(name)
 
+    def pooling_of(self, feature: IdFeature) -> Literal["sum", "mean", "sqrtn", "sequence"]:
+        """What becomes of the rows of the feature's bags: its own pooling, or that of its table."""
+        own = feature.pooling if isinstance(feature, MultiCategoricalFeature) else None
+        return own or self.table(feature.table).pooling
+
+    def sequence_length_of(self, feature: IdFeature) -> int | None:
+        """The places of the feature's Sequence; None with any other pooling."""
+        if not isinstance(feature, MultiCategoricalFeature) or feature.pooling != "sequence":
+            return None
+        return feature.sequence_length or feature.max_length
+
     def schema_fingerprint(self) -> str:
         """SHA-256 (hex) over all that decides what a hashed partition holds."""
+        pooling = {"pooling", "sequence_length"}
         return _digest(
             {
                 "dataset": self.dataset.model_dump(mode="json"),
-                "features": [feature.model_dump(mode="json") for feature in self.features],
+                "features": [feature.model_dump(mode="json", exclude=pooling) for feature in self.features],
                 "prefixes": {table.name: table.prefix for table in self.tables},
             }
         )

@@ -2,7 +2,7 @@
 
 from persia_core._native import EmbeddingWorker
 from persia_core.config import ModelConfig
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_specs
 
 
 def connect_worker(config: ModelConfig, trainer: int, number: int = 0) -> EmbeddingWorker:
@@ -14,7 +14,7 @@ def connect_worker(config: ModelConfig, trainer: int, number: int = 0) -> Embedd
         transport="mpi",
         servers=config.cluster.servers,
         tables=table_specs(config),
-        features=table_indices(config),
+        features=feature_specs(config),
         trainer=trainer,
         trainers=config.cluster.trainers,
         staleness=config.training.staleness,

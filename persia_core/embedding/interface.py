@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,11 +25,26 @@ class Tables(Protocol):
     def shutdown(self) -> None: ...
 
 
+class Activations(NamedTuple):
+    """What a model gets of a batch: per feature, as native.Lookup says."""
+
+    pooled: list[NDArray[np.float32]]
+    masks: list[NDArray[np.bool_] | None]
+
+
 class LookedUp(Protocol):
-    """`pooled[f]`: float32 [rows, dim of feature f], in feature order, C-contiguous and writable."""
+    """Per feature, in order. `pooled[f]`: float32 [rows, dim], of a sequence [rows, length, dim].
+
+    C-contiguous and writable. `masks[f]`: bool [rows, length] of a sequence, else None. `truncated_ids`
+    did not fit into their sequence.
+    """
 
     @property
     def pooled(self) -> list[NDArray[np.float32]]: ...
+    @property
+    def masks(self) -> list[NDArray[np.bool_] | None]: ...
+    @property
+    def truncated_ids(self) -> int: ...
     @property
     def batch(self) -> int: ...
 
@@ -64,7 +79,7 @@ class Pipeline(Protocol[Batch]):
         scale: float,
         learning_rate_factors: list[float] | None = None,
     ) -> None:
-        """Queue the pooled gradients of a batch, each float32 [rows, dim], to be applied times `scale`.
+        """Queue the gradients of a batch, float32 in the shapes of its `pooled`, to be applied times `scale`.
 
         The learning rate of each table is multiplied by its factor; None: all factors are 1.
         """

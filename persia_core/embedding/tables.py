@@ -16,7 +16,7 @@ class TableSpec(TypedDict):
     prefix: int  # the top prefix_bits of every id of the table
     prefix_bits: int  # the same for all tables
     dim: int
-    pooling: str  # "sum" or "mean"
+    pooling: str  # "sum", "mean" or "sqrtn"; of features that have none of their own
     optimizer: dict[str, Any]  # kind, and that section's other keys, as in persia_core.config.features
     initializer: dict[str, Any]  # the same
     admission: dict[str, Any]  # the same; may be left out, and is "always" then
@@ -24,6 +24,14 @@ class TableSpec(TypedDict):
     capacity_bytes: int | None  # on each server; may be left out, and is None (unbounded) then
     weight_type: str  # "float32", "bfloat16" or "float16"; may be left out, and is "float32" then
     max_age_days: int | None  # without a training lookup; may be left out, and is None (any age) then
+
+
+class FeatureSpec(TypedDict):
+    """One id feature: all of these keys and no others. Values are checked by the worker (ValueError)."""
+
+    table: int  # its place among the tables
+    pooling: str  # "sum", "mean", "sqrtn" or "sequence"
+    length: int  # places of a sequence, 1 to 4096; 0 with any other pooling
 
 
 def table_spec(table: EmbeddingTable, prefix_bits: int) -> TableSpec:
@@ -50,6 +58,20 @@ def table_specs(config: ModelConfig) -> list[dict[str, object]]:
 
 
 def table_indices(config: ModelConfig) -> list[int]:
-    """The table of each id feature of `config`: the `features` argument of EmbeddingWorker."""
+    """The table of each id feature of `config`, by its place among the tables."""
     index = {table.name: i for i, table in enumerate(config.tables)}
     return [index[feature.table] for feature in config.id_features]
+
+
+def feature_specs(config: ModelConfig) -> list[dict[str, object]]:
+    """All id features of `config`, in its order: the `features` argument of EmbeddingWorker."""
+    return [
+        dict(
+            FeatureSpec(
+                table=table,
+                pooling=config.pooling_of(feature),
+                length=config.sequence_length_of(feature) or 0,
+            )
+        )
+        for feature, table in zip(config.id_features, table_indices(config), strict=True)
+    ]

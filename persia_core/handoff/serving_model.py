@@ -46,8 +46,19 @@ class ServingModel:
         self.tables = tables
 
     def pooled(self, rows: pa.Table) -> dict[str, NDArray[np.float32]]:
-        """Feature name -> float32 [B, dim]: the sum or mean over the bag, absent ids as zeros."""
+        """Feature name -> float32 [B, dim], the bag pooled; of a sequence [B, length, dim], its rows.
+
+        Absent ids and places without an id are zeros.
+        """
         return {feature.name: self._pool(feature, rows) for feature in self.schema.id_features}
+
+    def masks(self, rows: pa.Table) -> dict[str, NDArray[np.bool_]]:
+        """Name of each sequence feature -> bool [B, length]: which places hold an id."""
+        return {
+            feature.name: _places(_bags(feature, rows)[1], feature.sequence_length)[1]
+            for feature in self.schema.id_features
+            if feature.sequence_length is not None
+        }
 
     def dense(self, rows: pa.Table) -> NDArray[np.float32]:
         """The dense features, float32 [B, dense_dim]."""
@@ -67,10 +78,17 @@ class ServingModel:
         """
         import torch
 
+        from persia_core.models.sequence import named_embeddings
+
         out = np.empty(rows.num_rows, np.float32)
         for start in range(0, rows.num_rows, _BATCH):
             batch = rows.slice(start, _BATCH)
-            embeddings = {name: torch.from_numpy(value) for name, value in self.pooled(batch).items()}
+            pooled, masks = self.pooled(batch), self.masks(batch)
+            embeddings = named_embeddings(
+                list(pooled),
+                [torch.from_numpy(value) for value in pooled.values()],
+                [torch.from_numpy(masks[name]) if name in masks else None for name in pooled],
+            )
             with torch.inference_mode():
                 logits = self.network(torch.from_numpy(self.dense(batch)), embeddings)
                 out[start : start + batch.num_rows] = torch.sigmoid(logits.float()).numpy()
@@ -101,15 +119,20 @@ class ServingModel:
             present = column.is_valid().to_numpy(zero_copy_only=False)
             ids = column.fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
             return np.where(present[:, None], source.lookup(ids), np.float32(0.0))
-        column = _column(rows, feature.name, pa.list_(pa.int64()))
-        if column.null_count or column.flatten().null_count:
-            raise DataInvalid(f"feature {feature.name} has null bags or ids", "hash the partition again")
-        lengths = np.diff(column.offsets.to_numpy(zero_copy_only=False))
-        ids = column.flatten().to_numpy(zero_copy_only=False).view(np.uint64)
+        ids, lengths = _bags(feature, rows)
+        if feature.sequence_length is not None:
+            positions, mask = _places(lengths, feature.sequence_length)
+            sequence = np.zeros((*mask.shape, table.dim), np.float32)
+            sequence[mask] = source.lookup(ids[positions])
+            return sequence
         out = np.zeros((rows.num_rows, table.dim), np.float32)
         np.add.at(out, np.repeat(np.arange(rows.num_rows), lengths), source.lookup(ids))
-        if table.pooling == "mean":
-            out /= np.maximum(lengths, 1)[:, None].astype(np.float32)
+        count = np.maximum(lengths, 1)[:, None].astype(np.float32)
+        match feature.pooling or table.pooling:
+            case "mean":
+                out /= count
+            case "sqrtn":
+                out /= np.sqrt(count)
         return out
 
 
@@ -153,6 +176,23 @@ def _is_export(schema: pa.Schema, dim: int) -> bool:
     return bool(
         pa.types.is_fixed_size_list(kind) and kind.list_size == dim and kind.value_type == pa.float32()
     )
+
+
+def _bags(feature: ServingFeature, rows: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The ids of all bags, flat, and how many each bag has."""
+    column = _column(rows, feature.name, pa.list_(pa.int64()))
+    if column.null_count or column.flatten().null_count:
+        raise DataInvalid(f"feature {feature.name} has null bags or ids", "hash the partition again")
+    ids = column.flatten().to_numpy(zero_copy_only=False).view(np.uint64)
+    return ids, np.diff(column.offsets.to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def _places(lengths: NDArray[np.int64], length: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which of the flat ids stand in the sequences' places, in order; and the mask, bool [B, length]."""
+    kept = np.minimum(lengths, length)
+    mask = np.arange(length) < kept[:, None]
+    first = np.cumsum(lengths) - kept  # the last ids of a longer bag are kept
+    return (first[:, None] + np.arange(length))[mask], mask
 
 
 def _column(rows: pa.Table, name: str, type_: Any) -> Any:

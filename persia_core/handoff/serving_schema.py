@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from persia_core.config import ModelConfig
 from persia_core.config.base import Name
-from persia_core.config.features import DenseFeature
+from persia_core.config.features import DenseFeature, Feature
 from persia_core.errors import Corrupt
 
 SCHEMA_FILE = "schema.json"
@@ -37,7 +37,7 @@ class ServingTable(_Frozen):
     name: Name
     prefix: Annotated[int, Field(ge=1)]
     dim: Annotated[int, Field(ge=1, le=1024)]
-    pooling: Literal["sum", "mean"]
+    pooling: Literal["sum", "mean", "sqrtn"]
     rows: Annotated[int, Field(ge=0)]
 
     @property
@@ -47,11 +47,17 @@ class ServingTable(_Frozen):
 
 
 class ServingFeature(_Frozen):
-    """A feature in the order of the configuration; `declaration` is what the configuration says of it."""
+    """A feature in the order of the configuration; `declaration` is what the configuration says of it.
+
+    `pooling` is None for a dense feature, and in format 1, where every feature has that of its table.
+    `sequence_length` is the number of places with pooling `sequence`, else None.
+    """
 
     name: Name
     kind: Literal["dense", "categorical", "multi-categorical", "bucketised", "cross", "timestamp"]
     table: Name | None = None
+    pooling: Literal["sum", "mean", "sqrtn", "sequence"] | None = None
+    sequence_length: Annotated[int, Field(ge=1, le=4096)] | None = None
     declaration: dict[str, Any]
 
 
@@ -65,7 +71,7 @@ class ModelClass(_Frozen):
 class ServingSchema(_Frozen):
     """The whole of schema.json."""
 
-    format_version: Literal[1] = 1
+    format_version: Literal[1, 2] = 2
     name: str
     label: str
     id_scheme: IdScheme
@@ -84,6 +90,10 @@ class ServingSchema(_Frozen):
         for feature in self.features:
             if feature.kind != "dense" and feature.table not in tables:
                 raise ValueError(f"feature {feature.name} has no table")
+            if (feature.pooling == "sequence") != (feature.sequence_length is not None):
+                raise ValueError(f"feature {feature.name}: sequence_length goes with pooling sequence alone")
+            if feature.pooling == "sequence" and feature.kind != "multi-categorical":
+                raise ValueError(f"feature {feature.name}: only a multi-categorical feature is a sequence")
         if self.dense_features != [f.name for f in self.features if f.kind == "dense"]:
             raise ValueError("dense_features does not name the dense features in order")
         return self
@@ -119,6 +129,17 @@ def embedding_file(table: str) -> str:
     return f"embeddings/{table}.parquet"
 
 
+def _of_ids(config: ModelConfig, feature: Feature) -> dict[str, Any]:
+    """What the schema says of features that have a table only."""
+    if isinstance(feature, DenseFeature):
+        return {}
+    return {
+        "table": feature.table,
+        "pooling": config.pooling_of(feature),
+        "sequence_length": config.sequence_length_of(feature),
+    }
+
+
 def schema_of(config: ModelConfig, rows: dict[str, int]) -> ServingSchema:
     """The schema of an export of `config` whose tables have `rows` rows."""
     return ServingSchema(
@@ -129,8 +150,8 @@ def schema_of(config: ModelConfig, rows: dict[str, int]) -> ServingSchema:
             ServingFeature(
                 name=feature.name,
                 kind=feature.kind,
-                table=None if isinstance(feature, DenseFeature) else feature.table,
                 declaration=feature.model_dump(mode="json"),
+                **_of_ids(config, feature),
             )
             for feature in config.features
         ],

@@ -28,6 +28,7 @@ class Account:
         self.visits_trained = 0
         self.visits_skipped = 0
         self._visits_unexplained = 0
+        self.ids_truncated = 0  # of this trainer's bags, that did not fit into their sequence
         self.losses: list[tuple[int, float]] = []
         self._skipped: dict[str, NDArray[np.int64]] = {}
 
@@ -57,6 +58,9 @@ class Account:
 
     def together(self, group: TrainerGroup) -> None:
         """Add up the accounts of all keepers, on trainer 0. Every trainer calls it."""
+        truncated = group.gather(np.array([self.ids_truncated], dtype=np.int64))
+        if truncated is not None:
+            self.ids_truncated = int(np.sum(truncated))
         if self.keepers == 1:
             return
         counts = group.gather(np.array([self.visits_trained, self.visits_skipped], dtype=np.int64))
@@ -82,6 +86,7 @@ class Account:
             "rows_trained": self.rows - sum(skipped.values()),
             "rows_skipped": skipped,
             "visits": {"trained": self.visits_trained, "skipped": self.visits_skipped},
+            "ids_truncated": self.ids_truncated,
             "steps": self.steps_done,
             "loss": [list(point) for point in self.losses],
         }

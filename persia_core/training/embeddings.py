@@ -9,7 +9,7 @@ from persia_core._native import EmbeddingWorker
 from persia_core.config import ModelConfig
 from persia_core.data.partition import LocalPartition
 from persia_core.embedding.connect import connect_worker
-from persia_core.embedding.interface import Pipeline, Tables
+from persia_core.embedding.interface import Activations, Pipeline, Tables
 from persia_core.embedding.pipeline import EmbeddingPipeline
 from persia_core.embedding.remote.line import Line
 from persia_core.embedding.remote.message import Message
@@ -25,10 +25,8 @@ from persia_core.training.order import SampleOrder
 class Embeddings(Tables, Protocol):
     """What a trainer asks of its embedding worker."""
 
-    def read(
-        self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]
-    ) -> list[NDArray[np.float32]]:
-        """Pooled activations for evaluation, per feature float32 [rows, dim]; arguments as in HashedBatch.
+    def read(self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]) -> Activations:
+        """The activations of a batch for evaluation; arguments as in HashedBatch.
 
         Creates no rows and takes no permit; an id without a row reads as zeros.
         """
@@ -57,10 +55,9 @@ class LocalEmbeddings:
         self.stats = worker.stats
         self.shutdown = worker.shutdown
 
-    def read(
-        self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]
-    ) -> list[NDArray[np.float32]]:
-        return self._worker.lookup(0, ids, offsets, False).pooled
+    def read(self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]) -> Activations:
+        lookup = self._worker.lookup(0, ids, offsets, False)
+        return Activations(lookup.pooled, lookup.masks)
 
     def pipeline(self, order: SampleOrder) -> Pipeline[TrainerBatch]:
         trainers = self._config.cluster.trainers

@@ -8,6 +8,7 @@ from torch import nn
 from persia_core.config import ModelConfig
 from persia_core.data.batch import to_arrays
 from persia_core.data.partition import LocalPartition
+from persia_core.models.sequence import named_embeddings
 from persia_core.training.embeddings import Embeddings
 from persia_core.training.group import TrainerGroup
 from persia_core.training.progress import Progress
@@ -43,10 +44,11 @@ class Evaluator:
         data = to_arrays(self._config, partition.read(low, high))
         activations = self._worker.read(data.ids, data.offsets)
         device = self._group.device
-        embeddings = {
-            feature.name: torch.from_numpy(pooled).to(device)
-            for feature, pooled in zip(self._config.id_features, activations, strict=True)
-        }
+        embeddings = named_embeddings(
+            [feature.name for feature in self._config.id_features],
+            [torch.from_numpy(pooled).to(device) for pooled in activations.pooled],
+            [None if mask is None else torch.from_numpy(mask).to(device) for mask in activations.masks],
+        )
         was_training = self._model.training
         self._model.eval()
         try:

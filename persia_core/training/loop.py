@@ -51,6 +51,7 @@ def train(
             number, rows = ready.batch.step.number, ready.batch.step.rows
             samples, outstanding = rows.size, pipeline.outstanding
             result = step.run(inputs, rows.size)
+            account.ids_truncated += ready.lookup.truncated_ids
             if not update.averages:  # each trainer skips, and accounts for, its own samples
                 rows = share(rows, group.trainer, group.trainers)
             if result.skip is not None:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from persia_core.models.sequence import named_embeddings
+
 
 @dataclass(frozen=True)
 class Place:
@@ -39,14 +41,23 @@ class TrainedNetwork(nn.Module):
         self._names = names
         self._dtype = getattr(torch, precision)
 
-    def forward(self, dense: Tensor, buffers: list[Tensor], places: list[Place]) -> Tensor:
+    def forward(
+        self,
+        dense: Tensor,
+        buffers: list[Tensor],
+        places: list[Place],
+        masks: list[Tensor | None] | None = None,
+    ) -> Tensor:
         """Logits, float32 [n], whatever the precision inside.
 
-        `buffers` are flat float32; `places` says which part of them is which feature's.
+        `buffers` are flat float32; `places` says which part of them is which feature's. `masks` are those of
+        the sequences among the features, see named_embeddings; None if there are none.
         """
         nothing, *features = _Exchange.apply(self.verdict, self, places, *buffers)  # type: ignore[no-untyped-call]
         with torch.autocast(dense.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            logits = self.network(dense, dict(zip(self._names, features, strict=True)))
+            logits = self.network(
+                dense, named_embeddings(self._names, features, masks or [None] * len(features))
+            )
         # A network may ignore its embeddings, and backward must reach _Exchange all the same.
         found: Tensor = logits.float() + nothing
         return found

@@ -27,12 +27,16 @@ _ALIGNMENT = 256  # bytes, of what cudaMalloc returns: every array of a block be
 
 @dataclass(frozen=True)
 class Inputs:
-    """A batch on the device: dense float32 [n, D], labels float32 [n], activations as flat buffers."""
+    """A batch on the device: dense float32 [n, D], labels float32 [n], activations as flat buffers.
+
+    `masks` are bool [n, length] of the features that are sequences, None of the others.
+    """
 
     dense: Tensor
     labels: Tensor
     buffers: list[Tensor]
     places: list[Place]
+    masks: list[Tensor | None]
     arrival: Any = None  # the event to wait for before use
 
 
@@ -79,7 +83,8 @@ class HostStaging:
         """The batch as tensors."""
         places = [Place(index, 0, pooled.shape) for index, pooled in enumerate(lookup.pooled)]
         buffers = [torch.from_numpy(pooled.reshape(-1)) for pooled in lookup.pooled]
-        return Inputs(torch.from_numpy(data.dense), torch.from_numpy(data.labels), buffers, places)
+        masks = [None if mask is None else torch.from_numpy(mask) for mask in lookup.masks]
+        return Inputs(torch.from_numpy(data.dense), torch.from_numpy(data.labels), buffers, places, masks)
 
     def use(self, inputs: Inputs) -> None:
         pass
@@ -144,11 +149,19 @@ class BlockStaging:
         block.wait()
         pooled = lookup.pooled
         tables = [[pooled[feature] for feature in group] for group in self._features]
-        spans = block.pack([[data.dense], [data.labels], *tables])
+        sequences = {feature: mask for feature, mask in enumerate(lookup.masks) if mask is not None}
+        spans = block.pack([[data.dense], [data.labels], *tables, *([mask] for mask in sequences.values())])
         with self._on(self._up):
             memory = block.memory[: block.used].to(self._device, non_blocking=True, copy=True)
             block.copied = self._event()
-        dense, labels, *buffers = [memory[begin:end].view(torch.float32) for begin, end in spans]
+        arrays = [memory[begin:end] for begin, end in spans]
+        of_masks = arrays[len(arrays) - len(sequences) :]
+        dense, labels, *buffers = [
+            array.view(torch.float32) for array in arrays[: len(arrays) - len(sequences)]
+        ]
+        masks: list[Tensor | None] = [None] * len(pooled)
+        for array, (feature, mask) in zip(of_masks, sequences.items(), strict=True):
+            masks[feature] = array.view(torch.bool).view(mask.shape)
         places: dict[int, Place] = {}
         for index, group in enumerate(self._features):
             offset = 0
@@ -156,7 +169,7 @@ class BlockStaging:
                 places[feature] = Place(index, offset, pooled[feature].shape)
                 offset += pooled[feature].size
         in_order = [places[feature] for feature in range(len(places))]
-        return Inputs(dense.view(data.dense.shape), labels, buffers, in_order, block.copied)
+        return Inputs(dense.view(data.dense.shape), labels, buffers, in_order, masks, block.copied)
 
     def use(self, inputs: Inputs) -> None:
         if self._cuda:
@@ -223,12 +236,12 @@ class _Block:
             self.memory = torch.empty(end + end // 4, dtype=torch.uint8, pin_memory=self._pinned)
         return spans
 
-    def pack(self, groups: list[list[NDArray[np.float32]]]) -> list[tuple[int, int]]:
+    def pack(self, groups: list[list[NDArray[Any]]]) -> list[tuple[int, int]]:
         """Copy arrays into the block, those of a group without gaps; where each group lies, in bytes."""
         spans = self.reserve([sum(array.nbytes for array in group) for group in groups])
         for group, (begin, end) in zip(groups, spans, strict=True):
-            joined = self.memory[begin:end].view(torch.float32)
-            torch.cat([torch.from_numpy(array).reshape(-1) for array in group], out=joined)
+            flat = [torch.from_numpy(array).reshape(-1).view(torch.uint8) for array in group]
+            torch.cat(flat, out=self.memory[begin:end])
         return spans
 
 

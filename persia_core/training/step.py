@@ -68,7 +68,7 @@ class TrainingStep:
         """
         self._staging.use(inputs)
         self._replica.zero_grad(set_to_none=True)
-        logits = self._replica(inputs.dense, inputs.buffers, inputs.places)
+        logits = self._replica(inputs.dense, inputs.buffers, inputs.places, inputs.masks)
         loss = binary_cross_entropy_with_logits(logits, inputs.labels, reduction="sum")
         self.network.loss_is_finite = torch.isfinite(loss.detach())
         scale = 1.0 if self._loss_scale is None else self._loss_scale.scale

@@ -1,13 +1,19 @@
 """Mode sync, one trainer, a seed: training equals plain PyTorch to float32 rounding."""
 
+import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
 from persia_core.config import ModelConfig, parse_config
 from persia_core.data.adult import CATEGORICAL, NUMERIC, read_adult
+from persia_core.handoff.export import export_version
+from persia_core.handoff.manifest import Manifest
+from persia_core.handoff.serving_model import load_model
 from tests.support.hashed import Rows, hashed_table, write_hashed_partition
 from tests.support.plain import PlainModel, largest_relative_difference, saved_rows
 from tests.support.small_config import small_config, small_rows
@@ -69,9 +75,11 @@ def every_kind(optimizer: str, pooling: str = "mean") -> ModelConfig:
     return small_config(tables=tables, training=training, cluster={"servers": 2, "trainers": 1})
 
 
-def check_equal(config: ModelConfig, rows: Rows, place: TrainingPlace, steps: int) -> None:
+def check_equal(config: ModelConfig, rows: Rows, place: TrainingPlace, steps: int) -> Path:
+    """Train `rows` both ways; returns the run directory of the job."""
     write_hashed_partition(config, place.store, DS, rows)
-    checkpoint = place.train(config, DS) / "checkpoint"
+    run_dir = place.train(config, DS)
+    checkpoint = run_dir / "checkpoint"
 
     batch = config.training.global_batch_size
     plain = PlainModel(config, hashed_table(config, rows))
@@ -90,6 +98,7 @@ def check_equal(config: ModelConfig, rows: Rows, place: TrainingPlace, steps: in
         stacked = np.stack([found[id_] for id_ in expected])
         difference = largest_relative_difference(stacked, np.stack(list(expected.values())))
         assert difference <= TOLERANCE, table.name
+    return run_dir
 
 
 def test_sync_training_equals_plain_pytorch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +106,7 @@ def test_sync_training_equals_plain_pytorch(tmp_path: Path, monkeypatch: pytest.
     check_equal(config, rows, TrainingPlace(tmp_path, monkeypatch), STEPS)
 
 
-@pytest.mark.parametrize(("optimizer", "pooling"), [("sgd", "sum"), ("adagrad", "mean")])
+@pytest.mark.parametrize(("optimizer", "pooling"), [("sgd", "sum"), ("adagrad", "mean"), ("sgd", "sqrtn")])
 def test_every_kind_of_feature_equals_plain_pytorch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str, pooling: str
 ) -> None:
@@ -105,3 +114,52 @@ def test_every_kind_of_feature_equals_plain_pytorch(
     steps = 30
     rows = small_rows(64 * steps - 17, seed=5)  # the last batch is a short one
     check_equal(config, rows, TrainingPlace(tmp_path, monkeypatch), steps)
+
+
+def with_sequences() -> ModelConfig:
+    """A sequence that shares its table with a categorical feature, one that truncates, and a pooled bag."""
+    base = every_kind("adagrad", "sum")
+    bag = {"kind": "multi-categorical", "column": "tags", "max_length": 5}
+    features = [feature.model_dump() for feature in base.features if feature.name != "tags"]
+    features += [
+        bag | {"name": "history", "table": "item", "pooling": "sequence"},
+        bag | {"name": "tags", "table": "tag", "pooling": "sqrtn"},
+        bag | {"name": "latest", "table": "tag", "pooling": "sequence", "sequence_length": 2},
+    ]
+    training = base.training.model_dump() | {
+        "model": "tests.support.models_with_sequences:PlacesThenDNN",
+        "model_args": {"places": {"history": 5, "latest": 2}},
+    }
+    document = base.model_dump() | {
+        "features": features,
+        "training": training,
+        "cluster": {"servers": 2, "trainers": 2},
+    }
+    return parse_config(document, "with_sequences")
+
+
+def test_sequences_equal_plain_pytorch_and_the_export_predicts_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, steps = with_sequences(), 30
+    rows = small_rows(64 * steps - 17, seed=5)
+    place = TrainingPlace(tmp_path, monkeypatch)
+    run_dir = check_equal(config, rows, place, steps)
+
+    tags = [row.split() for row in rows["tags"]]
+    dropped = sum(max(0, len(bag) - 2) for bag in tags)
+    assert dropped > 0
+    assert json.loads((run_dir / "metrics.json").read_text())["ids_truncated"] == dropped
+
+    manifest = Manifest.from_bytes((run_dir / "checkpoint" / "manifest.json").read_bytes(), "checkpoint")
+    version = tmp_path / "version"
+    version.mkdir()
+    export_version(config, run_dir, manifest, version, prefix="checkpoints/x/", parent=None)
+    parity = pq.read_table(version / "parity.parquet")
+    model = load_model(version)
+    np.testing.assert_allclose(model.predict(parity), parity["prediction"].to_numpy(), atol=1e-6)
+    # The sequences count: without the last id of each, predictions are others.
+    shorter = [bag[:-1] for bag in parity["latest"].to_pylist()]
+    at = parity.column_names.index("latest")
+    changed = parity.set_column(at, "latest", pa.array(shorter, parity["latest"].type))
+    assert np.abs(model.predict(changed) - parity["prediction"].to_numpy()).max() > 1e-3

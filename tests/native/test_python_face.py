@@ -10,7 +10,7 @@ from reference import id_of, make_table
 from persia_core import _native
 from persia_core.config import load_config
 from persia_core.embedding.errors import as_persia_error, server_error_code
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_specs
 from persia_core.errors import Corrupt, DiskFull, PersiaError, RankFailed, RankHung
 
 CONFIG = Path(__file__).parents[2] / "configs" / "movielens_dlrm.yaml"
@@ -18,7 +18,7 @@ CONFIG = Path(__file__).parents[2] / "configs" / "movielens_dlrm.yaml"
 
 def test_the_tables_of_a_configuration_are_understood(make_worker: MakeWorker) -> None:
     config = load_config(CONFIG)
-    worker = make_worker(tables=table_specs(config), features=table_indices(config))
+    worker = make_worker(tables=table_specs(config), features=feature_specs(config))
     ids, offsets = [], []
     for feature in config.id_features:
         table = config.table(feature.table)

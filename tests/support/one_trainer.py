@@ -13,7 +13,7 @@ from persia_core import _native
 from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch
 from persia_core.embedding.pipeline import EmbeddingPipeline
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_indices, table_specs
 from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import Lockstep
 from persia_core.training.group import TrainerGroup
@@ -52,7 +52,7 @@ class OneTrainer:
             transport="in-process",
             servers=1,
             tables=table_specs(config),
-            features=table_indices(config),
+            features=feature_specs(config),
             trainer=0,
             trainers=1,
             staleness=1024,

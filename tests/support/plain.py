@@ -4,6 +4,7 @@ It shares with the product only the dense module's class, the order of samples b
 and the initial rows; lookup, pooling, gradients and optimizers are torch's own.
 """
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import nn
 from persia_core import _native
 from persia_core.config import ModelConfig
 from persia_core.embedding.tables import table_specs
+from persia_core.models.sequence import Sequence
 from persia_core.training.dense import build_model, build_optimizer
 
 Rows = dict[int, NDArray[np.float32]]
@@ -48,9 +50,7 @@ class PlainModel:
             features = [f.name for f in config.id_features if f.table == entry.name]
             ids = sorted({id_ for name in features for bag in self.bags[name] for id_ in bag})
             initial = _native.initial_rows(spec, config.training.seed, np.array(ids, dtype=np.uint64))
-            bag = nn.EmbeddingBag.from_pretrained(
-                torch.tensor(initial, dtype=dtype), freeze=False, mode=entry.pooling, include_last_offset=True
-            )
+            bag = nn.EmbeddingBag.from_pretrained(torch.tensor(initial, dtype=dtype), freeze=False)
             self.ids[entry.name] = ids
             self.embeddings[entry.name] = bag
             wanted = entry.optimizer
@@ -71,13 +71,19 @@ class PlainModel:
                 raise NotImplementedError(f"the oracle has no {wanted.kind} yet")
 
     def logits(self, rows: range) -> torch.Tensor:
-        pooled = {}
+        pooled: dict[str, torch.Tensor | Sequence] = {}
         for feature in self.config.id_features:
             position = {id_: index for index, id_ in enumerate(self.ids[feature.table])}
             bags = [self.bags[feature.name][row] for row in rows]
             flat = torch.tensor([position[id_] for bag in bags for id_ in bag], dtype=torch.int64)
             offsets = torch.tensor(np.cumsum([0, *map(len, bags)]), dtype=torch.int64)
-            pooled[feature.name] = self.embeddings[feature.table](flat, offsets)
+            pooled[feature.name] = _pooled(
+                self.embeddings[feature.table].weight,
+                flat,
+                offsets,
+                self.config.pooling_of(feature),
+                self.config.sequence_length_of(feature),
+            )
         found: torch.Tensor = self.dense(self.values[rows.start : rows.stop], pooled)
         return found
 
@@ -96,6 +102,26 @@ class PlainModel:
     def rows_of(self, table: str) -> Rows:
         weights = self.embeddings[table].weight.detach().float().numpy()
         return dict(zip(self.ids[table], weights, strict=True))
+
+
+def _pooled(
+    weight: torch.Tensor, flat: torch.Tensor, offsets: torch.Tensor, pooling: str, length: int | None
+) -> torch.Tensor | Sequence:
+    """Bags of positions in `weight`, by torch's own layers. `length` is of a sequence."""
+    bags = [flat[low:high] for low, high in pairwise(offsets.tolist())]
+    if length is not None:
+        kept = [bag[-length:] for bag in bags]
+        mask = torch.tensor([[place < len(bag) for place in range(length)] for bag in kept])
+        padded = torch.stack([nn.functional.pad(bag, (0, length - len(bag))) for bag in kept])
+        return Sequence(nn.functional.embedding(padded, weight) * mask.unsqueeze(2), mask)
+    shares = None
+    if pooling == "sqrtn":
+        shares = torch.cat([torch.full((len(bag),), max(1, len(bag)) ** -0.5) for bag in bags]).to(weight)
+        pooling = "sum"
+    found: torch.Tensor = nn.functional.embedding_bag(
+        flat, weight, offsets, mode=pooling, per_sample_weights=shares, include_last_offset=True
+    )
+    return found
 
 
 def _bags(column: Any) -> list[list[int]]:

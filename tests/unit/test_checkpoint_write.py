@@ -12,7 +12,7 @@ from torch import nn
 
 from persia_core import _native
 from persia_core.checkpoint.write import write_checkpoint
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_specs
 from tests.support.small_config import small_config
 
 CONFIG = small_config()
@@ -48,7 +48,7 @@ def saving(run_dir: Path) -> dict[str, Any]:
         transport="in-process",
         servers=SERVERS,
         tables=table_specs(CONFIG),
-        features=table_indices(CONFIG),
+        features=feature_specs(CONFIG),
         trainer=0,
         trainers=1,
         staleness=1,

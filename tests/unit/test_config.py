@@ -206,6 +206,63 @@ def test_features_and_datasets_that_make_no_sense_are_refused(
     assert expected in refusal(write(tmp_path, document))
 
 
+def test_pooling_is_that_of_the_table_unless_a_feature_has_its_own(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    bag = {"kind": "multi-categorical", "table": "user", "max_length": 9}
+    document["tables"][0]["pooling"] = "mean"
+    document["features"] += [bag | {"name": "seen"}]
+    base = load_config(write(tmp_path, document))
+    expected: dict[str, tuple[str, int | None]] = {"seen": ("mean", None)}
+    others = [feature["name"] for feature in document["features"] if feature.get("table") == "user"]
+    expected |= dict.fromkeys(others, ("mean", None))
+    assert len(expected) > 1
+    own = {
+        "added": ({"pooling": "sum"}, ("sum", None)),
+        "scaled": ({"pooling": "sqrtn"}, ("sqrtn", None)),
+        "whole": ({"pooling": "sequence"}, ("sequence", 9)),
+        "recent": ({"pooling": "sequence", "sequence_length": 4}, ("sequence", 4)),
+    }
+    for name, (options, found) in own.items():
+        document["features"].append(bag | {"name": name} | options)
+        expected[name] = found
+    config = load_config(write(tmp_path, document))
+    assert {
+        feature.name: (config.pooling_of(feature), config.sequence_length_of(feature))
+        for feature in config.id_features
+        if feature.table == "user"
+    } == expected
+    # A partition holds the same ids, whatever becomes of their rows.
+    document["features"] = document["features"][: len(base.features)]
+    document["features"][-1] |= {"pooling": "sequence", "sequence_length": 2}
+    assert load_config(write(tmp_path, document)).schema_fingerprint() == base.schema_fingerprint()
+    document["features"][-1]["max_length"] = 10
+    assert load_config(write(tmp_path, document)).schema_fingerprint() != base.schema_fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"sequence_length": 4}, "sequence_length goes with pooling: sequence"),
+        ({"sequence_length": 4, "pooling": "sum"}, "sequence_length goes with pooling: sequence"),
+        ({"sequence_length": 10, "pooling": "sequence"}, "above max_length 9"),
+        ({"sequence_length": 0, "pooling": "sequence"}, "sequence_length"),
+        ({"pooling": "max"}, "pooling"),
+    ],
+)
+def test_a_pooling_that_makes_no_sense_is_named(
+    tmp_path: Path, document: dict[str, Any], options: dict[str, Any], expected: str
+) -> None:
+    feature = {"kind": "multi-categorical", "name": "seen", "table": "user", "max_length": 9}
+    document["features"].append(feature | options)
+    assert expected in refusal(write(tmp_path, document))
+
+
+def test_a_table_cannot_be_pooled_to_sequences(tmp_path: Path, document: dict[str, Any]) -> None:
+    document["tables"][0]["pooling"] = "sequence"
+    assert "tables.0.pooling" in refusal(write(tmp_path, document))
+
+
 def test_days_are_counted_from_1970_and_only_where_a_table_asks(
     tmp_path: Path, document: dict[str, Any]
 ) -> None:

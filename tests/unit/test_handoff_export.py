@@ -22,7 +22,7 @@ from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.serving_model import EmbeddingRows, load_model
 from persia_core.handoff.serving_schema import ServingSchema, schema_of
-from tests.support.runs import Day, FakeModel, make_day, make_run, small_config
+from tests.support.runs import Day, FakeModel, bags_of, make_day, make_run, small_config
 
 DS = "2026-11-02"
 CONFIG = small_config()
@@ -224,6 +224,74 @@ def test_only_a_network_that_fits_is_built(
     model = load_model(tmp_path / "out")
     with pytest.raises(error, match=message):
         model.predict(day.table)
+
+
+def without_pooling(document: dict[str, Any]) -> None:
+    document["format_version"] = 1
+    for feature in document["features"]:
+        del feature["pooling"], feature["sequence_length"]
+
+
+def test_in_format_1_every_feature_has_the_pooling_of_its_table(
+    run_dir: Path, tmp_path: Path, day: Day
+) -> None:
+    tables = [table.model_dump() for table in CONFIG.tables]
+    tables[1]["pooling"] = "mean"
+    export(run_dir, tmp_path / "out", small_config(tables=tables))
+    new = load_model(tmp_path / "out").pooled(day.table)
+    path = tmp_path / "out" / "schema.json"
+    document = json.loads(path.read_bytes())
+    without_pooling(document)
+    path.write_text(json.dumps(document))
+    old = load_model(tmp_path / "out").pooled(day.table)
+    for name, value in new.items():
+        np.testing.assert_array_equal(old[name], value)
+    assert "mean" in {table["pooling"] for table in document["tables"]}
+
+
+def test_each_feature_is_pooled_as_the_schema_says(run_dir: Path, tmp_path: Path, day: Day) -> None:
+    """Against loops over bags and a dictionary; `history` is cut to its last two ids."""
+    features = [feature.model_dump() for feature in CONFIG.features]
+    by_name = {feature["name"]: feature for feature in features}
+    by_name["history"] |= {"pooling": "sequence", "sequence_length": 2}
+    by_name["tags"]["pooling"] = "sqrtn"
+    config = small_config(features=features)
+    export(run_dir, tmp_path / "out", config)
+    model = load_model(tmp_path / "out")
+    pooled, masks = model.pooled(day.table), model.masks(day.table)
+    assert masks.keys() == {"history"}
+    longest = 0
+    for row, bag in enumerate(bags_of(day.table, "history")):
+        longest = max(longest, len(bag))
+        assert masks["history"][row].tolist() == [place < len(bag) for place in range(2)]
+        for place in range(2):
+            id_ = bag[-2:][place] if place < len(bag) else None
+            expected = day.model.weights["item"].get(id_, np.zeros(4)) if id_ is not None else np.zeros(4)
+            np.testing.assert_array_equal(pooled["history"][row, place], expected)
+    assert longest > 2
+    for row, bag in enumerate(bags_of(day.table, "tags")):
+        rows = [day.model.weights["tag"].get(id_, np.zeros(4)) for id_ in bag]
+        expected = sum(rows, np.zeros(4)) / max(1, len(bag)) ** 0.5
+        np.testing.assert_allclose(pooled["tags"][row], expected, atol=1e-6)
+    sliced = day.table.slice(7, 20)
+    np.testing.assert_array_equal(model.pooled(sliced)["history"], pooled["history"][7:27])
+    np.testing.assert_array_equal(model.masks(sliced)["history"], masks["history"][7:27])
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("history", {"pooling": "sequence"}),
+        ("history", {"pooling": "sum", "sequence_length": 3}),
+        ("user", {"pooling": "sequence", "sequence_length": 3}),
+        ("history", {"pooling": "max"}),
+    ],
+)
+def test_a_pooling_that_makes_no_sense_is_refused(name: str, change: dict[str, Any]) -> None:
+    document = json.loads(schema_of(CONFIG, {table.name: 0 for table in CONFIG.tables}).to_bytes())
+    next(feature for feature in document["features"] if feature["name"] == name).update(change)
+    with pytest.raises(Corrupt, match=r"features|sequence"):
+        ServingSchema.from_bytes(json.dumps(document).encode(), "schema.json")
 
 
 def _parquet(path: Path, ids: list[int | None], kind: Any = None, dim: int = 4) -> None:

@@ -14,7 +14,7 @@ from persia_core import _native
 from persia_core.data.batch import HashedBatch
 from persia_core.embedding.interface import Pipeline
 from persia_core.embedding.pipeline import EmbeddingPipeline
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_specs
 from tests.support.served import Numbered, served
 from tests.support.small_config import small_config
 
@@ -65,7 +65,7 @@ def make_worker(staleness: int) -> _native.EmbeddingWorker:
         transport="in-process",
         servers=2,
         tables=table_specs(CONFIG),
-        features=table_indices(CONFIG),
+        features=feature_specs(CONFIG),
         trainer=0,
         trainers=1,
         staleness=staleness,

@@ -14,7 +14,7 @@ from persia_core.embedding.interface import Ready
 from persia_core.embedding.remote.carried_errors import carried_error, error_fields
 from persia_core.embedding.remote.message import Message
 from persia_core.embedding.remote.tables import RemoteTables
-from persia_core.embedding.tables import table_indices, table_specs
+from persia_core.embedding.tables import feature_specs, table_specs
 from persia_core.errors import Corrupt, DataInvalid, DiskFull, PersiaError, RankHung
 from tests.support.queue_line import QueueLine
 from tests.support.served import Numbered, Trainer, served
@@ -27,7 +27,7 @@ CONFIG = small_config()
 @pytest.fixture
 def worker() -> _native.EmbeddingWorker:
     return _native.EmbeddingWorker(
-        transport="in-process", servers=2, tables=table_specs(CONFIG), features=table_indices(CONFIG),
+        transport="in-process", servers=2, tables=table_specs(CONFIG), features=feature_specs(CONFIG),
         trainer=0, trainers=1, staleness=2, sync=False, seed=1, timeout_s=20.0,
     )  # fmt: skip
 
@@ -45,7 +45,7 @@ def test_every_call_does_what_the_native_worker_does(worker: _native.EmbeddingWo
             pipeline.drain()
         assert without_requests(trainer.tables.stats()) == without_requests(worker.stats())
         for batch in batches(7):
-            found = trainer.tables.read(batch.data.ids, batch.data.offsets)
+            found = trainer.tables.read(batch.data.ids, batch.data.offsets).pooled
             expected = worker.lookup(0, batch.data.ids, batch.data.offsets, False).pooled
             assert len(found) == FEATURES
             for one, other in zip(found, expected, strict=True):
@@ -75,7 +75,7 @@ def test_rows_of_parts_are_loaded(worker: _native.EmbeddingWorker, tmp_path: Pat
         worker.discard(worker.lookup(batch.number, batch.data.ids, batch.data.offsets, True))
     parts = [str(tmp_path / str(entry["name"])) for entry in worker.save(str(tmp_path))]
     other = _native.EmbeddingWorker(
-        transport="in-process", servers=3, tables=table_specs(CONFIG), features=table_indices(CONFIG),
+        transport="in-process", servers=3, tables=table_specs(CONFIG), features=feature_specs(CONFIG),
         trainer=0, trainers=1, staleness=2, sync=False, seed=2, timeout_s=20.0,
     )  # fmt: skip
     with served(other, 2, nothing) as trainer:
@@ -83,7 +83,7 @@ def test_rows_of_parts_are_loaded(worker: _native.EmbeddingWorker, tmp_path: Pat
         loaded = trainer.tables.load(parts)
         assert sum(int(str(entry["rows"])) for entry in loaded) == 7 * len(CONFIG.tables)
         for batch in batches(7):
-            found = trainer.tables.read(batch.data.ids, batch.data.offsets)
+            found = trainer.tables.read(batch.data.ids, batch.data.offsets).pooled
             expected = worker.lookup(0, batch.data.ids, batch.data.offsets, False).pooled
             assert all(np.array_equal(one, two) for one, two in zip(found, expected, strict=True))
 

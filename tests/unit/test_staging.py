@@ -15,12 +15,13 @@ from persia_core.training.staging import BlockStaging, HostStaging, Inputs, Stag
 
 CPU = torch.device("cpu")
 TABLES = [2, 0, 2, 1, 0]  # of each feature: two tables have two
-DIMS = [3, 4, 3, 1, 4]
+SIZES = [(3, 0), (4, 0), (3, 5), (1, 0), (4, 2)]  # dim, and the places of a sequence
 
 
 @dataclass(frozen=True)
 class Pooled:
     pooled: list[NDArray[np.float32]]
+    masks: list[NDArray[np.bool_] | None]
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class Arrived:
 
 def arrived(number: int, rows: int) -> Arrived:
     rng = np.random.default_rng(number)
-    pooled = [rng.standard_normal((rows, dim)).astype(np.float32) for dim in DIMS]
+    shapes = [(rows, dim) if length == 0 else (rows, length, dim) for dim, length in SIZES]
+    pooled = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    masks = [None if length == 0 else rng.random((rows, length)) < 0.5 for _, length in SIZES]
     dense = rng.standard_normal((rows, 2)).astype(np.float32)
     labels = rng.standard_normal(rows).astype(np.float32)
-    return Arrived(Carried(HashedBatch(labels, dense, [], [])), Pooled(pooled))
+    return Arrived(Carried(HashedBatch(labels, dense, [], [])), Pooled(pooled, masks))
 
 
 def features(buffers: list[Any], inputs: Inputs) -> list[Any]:
@@ -66,6 +69,11 @@ def test_batches_of_changing_size_arrive_as_they_were_sent(staging: Staging) -> 
         assert np.array_equal(inputs.labels.numpy(), expected.batch.data.labels)
         for sent, came in zip(expected.lookup.pooled, features(inputs.buffers, inputs), strict=True):
             assert np.array_equal(came.numpy(), sent)
+        for mask, arrived_mask in zip(expected.lookup.masks, inputs.masks, strict=True):
+            assert (mask is None) == (arrived_mask is None)
+            if arrived_mask is not None:
+                assert arrived_mask.dtype == torch.bool
+                assert np.array_equal(arrived_mask.numpy(), mask)
 
 
 def test_gradients_go_back_to_their_features_and_last_until_acknowledged(staging: Staging) -> None:
@@ -83,9 +91,11 @@ def test_gradients_go_back_to_their_features_and_last_until_acknowledged(staging
 
 def test_the_features_of_a_table_travel_as_one_block() -> None:
     [(_, inputs)] = BlockStaging(CPU, TABLES, 1).ahead([arrived(0, 5)])
-    assert [buffer.shape for buffer in inputs.buffers] == [(40,), (5,), (30,)]
+    assert [buffer.shape for buffer in inputs.buffers] == [(5 * (4 + 8),), (5,), (5 * (3 + 15),)]
     memory = {
-        buffer.untyped_storage().data_ptr() for buffer in (inputs.dense, inputs.labels, *inputs.buffers)
+        buffer.untyped_storage().data_ptr()
+        for buffer in (inputs.dense, inputs.labels, *inputs.buffers, *inputs.masks)
+        if buffer is not None
     }
     assert len(memory) == 1, "and the batch as one copy"
     assert all(buffer.data_ptr() % 64 == 0 for buffer in inputs.buffers)

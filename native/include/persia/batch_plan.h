@@ -1,6 +1,7 @@
 // What a batch asks of the servers, and how rows and gradients map to its samples.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -8,6 +9,18 @@
 #include "persia/table_spec.h"
 
 namespace persia {
+
+// A feature whose bags are ids of a table, and what becomes of their rows.
+struct FeatureSpec {
+  std::uint32_t table = 0;
+  Pooling pooling = Pooling::kSum;
+  std::uint32_t length = 0;  // places of a sequence, 1 to kMaxSequenceLength; 0 with any other pooling
+
+  // Floats per sample of what a model gets.
+  std::size_t width(std::uint32_t dim) const { return std::size_t{dim} * (length > 0 ? length : 1); }
+};
+
+inline constexpr std::uint32_t kMaxSequenceLength = 4096;
 
 // The ids of one feature: those of sample r are ids[offsets[r] .. offsets[r + 1]).
 struct FeatureIds {
@@ -22,28 +35,34 @@ struct TablePlan {
 
 struct FeaturePlan {
   std::uint32_t table = 0;
-  std::vector<std::int64_t> offsets;
-  std::vector<std::uint32_t> positions;  // of each id of the feature, in the table's `unique`
+  std::vector<std::int64_t> offsets;     // of the positions
+  std::vector<std::uint32_t> positions;  // of each id that is kept, in the table's `unique`
 };
 
 struct BatchPlan {
   std::size_t rows = 0;
+  std::uint64_t truncated = 0;  // ids that did not fit into their sequence
   std::vector<TablePlan> tables;
   std::vector<FeaturePlan> features;
 };
 
-// Throws std::invalid_argument naming the feature where offsets or ids are wrong.
-BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::uint32_t> table_of_feature,
+// Of a bag longer than its sequence the last ids are kept, and nothing is asked for the others. Throws
+// std::invalid_argument naming the feature where offsets or ids are wrong.
+BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const FeatureSpec> specs,
                      std::span<const TableSpec> tables, std::uint32_t servers);
 
-// pooled [rows, dim] of one feature from the table's rows: row_of[p] is where that of unique[p] is, [dim].
-void pool(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+// pooled [rows, dim] of one feature, or [rows, length, dim] of a sequence, from the table's rows: row_of[p]
+// is where that of unique[p] is, [dim].
+void pool(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::uint32_t dim,
           std::span<const float* const> row_of, std::span<float> pooled);
 
+// mask [rows, length] of a sequence: whether a place holds an id.
+void fill_mask(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::span<bool> mask);
+
 // Adds the gradient of each id of one feature to its sum, in order of the samples: sum_of[p] is where that of
-// unique[p] is, [dim]. False if the gradient of a sample without ids, which is added to nothing, is not
-// finite.
-bool add_gradients(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+// unique[p] is, [dim]. False if a gradient that is added to nothing, of a sample or a place without an id, is
+// not finite.
+bool add_gradients(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::uint32_t dim,
                    std::span<const float> pooled_gradient, float scale, std::span<float* const> sum_of);
 
 }  // namespace persia

@@ -18,7 +18,9 @@ enum class OptimizerKind : std::uint32_t {
 enum class InitializerKind : std::uint32_t { kZeros = 0, kUniform = 1, kNormal = 2, kScaledUniform = 3 };
 enum class AdmissionKind : std::uint32_t { kAlways = 0, kSightings = 1, kProbability = 2 };
 enum class WeightType : std::uint32_t { kFloat32 = 0, kBfloat16 = 1, kFloat16 = 2 };
-enum class Pooling : std::uint32_t { kSum = 0, kMean = 1 };
+// What becomes of the rows of a bag of n ids: their sum, that divided by n, that divided by the square root
+// of n, or the rows themselves, in order. A table has one of the first three; kSequence is of a feature.
+enum class Pooling : std::uint32_t { kSum = 0, kMean = 1, kSqrtn = 2, kSequence = 3 };
 
 // Which of these a kind has is said by fields_of(); the others are 0.
 struct OptimizerSpec {
@@ -56,7 +58,7 @@ struct TableSpec {
   std::uint32_t prefix = 0;
   std::uint32_t prefix_bits = 0;
   std::uint32_t dim = 0;
-  Pooling pooling = Pooling::kSum;
+  Pooling pooling = Pooling::kSum;  // of its features, unless they have their own
   OptimizerSpec optimizer;
   InitializerSpec initializer;
   AdmissionSpec admission;
@@ -111,6 +113,8 @@ std::span<const Kind<AdmissionSpec>> admission_kinds();
 void check_tables(const std::vector<TableSpec>& tables);
 
 std::string to_string(OptimizerKind kind);
+// "sum", "mean", "sqrtn" or "sequence"; nullptr if there is no such pooling.
+const char* name_of(Pooling pooling);
 // "float32", "bfloat16" or "float16"; nullptr if there is no such type.
 const char* name_of(WeightType type);
 

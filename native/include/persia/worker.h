@@ -18,7 +18,7 @@ namespace persia {
 
 struct WorkerOptions {
   std::vector<TableSpec> tables;
-  std::vector<std::uint32_t> table_of_feature;
+  std::vector<FeatureSpec> features;
   std::uint32_t trainer = 0;
   std::uint32_t trainers = 1;
   std::uint32_t staleness = 1;
@@ -33,10 +33,12 @@ struct LookedUp {
   bool training = false;
   std::uint64_t unique_ids = 0;
   std::uint64_t missing_ids = 0;
+  std::uint64_t truncated_ids = 0;  // that did not fit into their sequence
   BatchPlan plan;
-  std::vector<std::shared_ptr<float[]>> pooled;  // per feature [rows, dim]
-  std::vector<std::uint32_t> dims;               // per feature
-  std::atomic<bool> returned = false;            // updated or discarded
+  std::vector<std::shared_ptr<float[]>> pooled;  // per feature [rows, dim], of a sequence [rows, length, dim]
+  std::vector<FeatureSpec> features;
+  std::vector<std::uint32_t> dims;     // per feature
+  std::atomic<bool> returned = false;  // updated or discarded
 };
 
 // One thread may call lookup() while another calls update() or discard().
@@ -47,7 +49,7 @@ class Worker {
 
   void configure();
   std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training);
-  // gradients[f] points to [rows, dim of feature f] floats. One factor of the learning rate per table, or
+  // gradients[f] points to as many floats as pooled[f] does. One factor of the learning rate per table, or
   // none: then all are 1.
   void update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
               std::span<const double> learning_rate_factors = {});

@@ -67,7 +67,8 @@ void check(const TableSpec& table) {
                   "prefix_bits must be from 1 to 16");
   checker.require(table.prefix >> table.prefix_bits == 0, "prefix does not fit in prefix_bits");
   checker.require(table.dim >= 1 && table.dim <= kMaxDim, "dim must be from 1 to 1024");
-  checker.require(table.pooling == Pooling::kSum || table.pooling == Pooling::kMean, "unknown pooling");
+  checker.require(name_of(table.pooling) != nullptr && table.pooling != Pooling::kSequence,
+                  "unknown pooling");
   checker.require(name_of(table.weight_type) != nullptr, "unknown weight_type");
   checker.fields(table.optimizer, optimizer_kinds(), "optimizer");
   checker.fields(table.initializer, initializer_kinds(), "initializer");
@@ -152,6 +153,16 @@ std::uint32_t weight_row_bytes(WeightType type, std::uint32_t dim) {
 std::uint64_t row_bytes(const TableSpec& table) {
   return weight_row_bytes(table.weight_type, table.dim) +
          4 * std::uint64_t{state_dim(table.optimizer, table.dim)};
+}
+
+const char* name_of(Pooling pooling) {
+  switch (pooling) {
+    case Pooling::kSum: return "sum";
+    case Pooling::kMean: return "mean";
+    case Pooling::kSqrtn: return "sqrtn";
+    case Pooling::kSequence: return "sequence";
+  }
+  return nullptr;
 }
 
 const char* name_of(WeightType type) {

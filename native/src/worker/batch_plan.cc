@@ -1,6 +1,7 @@
 #include "persia/batch_plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <stdexcept>
 #include <string>
 
@@ -34,13 +35,53 @@ void prefetch(const float* row, std::uint32_t dim) {
   for (std::uint32_t j = 0; j < dim; j += kFloatsOfLine) __builtin_prefetch(row + j);
 }
 
+// The ids of a feature, of each bag the last `length`; sets their offsets.
+std::vector<std::uint64_t> cut_bags(const FeatureIds& feature, std::uint32_t length,
+                                    std::vector<std::int64_t>& offsets) {
+  std::vector<std::uint64_t> kept;
+  kept.reserve(feature.ids.size());
+  offsets.assign(1, 0);
+  for (std::size_t r = 0; r + 1 < feature.offsets.size(); ++r) {
+    const auto end = static_cast<std::size_t>(feature.offsets[r + 1]);
+    const std::size_t size = end - static_cast<std::size_t>(feature.offsets[r]);
+    const std::span<const std::uint64_t> last = feature.ids.subspan(end - std::min<std::size_t>(size, length))
+                                                    .first(std::min<std::size_t>(size, length));
+    kept.insert(kept.end(), last.begin(), last.end());
+    offsets.push_back(static_cast<std::int64_t>(kept.size()));
+  }
+  return kept;
+}
+
+struct Bag {
+  std::size_t begin;  // in the positions of the feature
+  std::size_t end;
+  std::size_t places;  // of dim floats, that its ids fill: one each in a sequence, else one for all
+};
+
+Bag bag_of(const FeaturePlan& feature, const FeatureSpec& spec, std::size_t row) {
+  const auto begin = static_cast<std::size_t>(feature.offsets[row]);
+  const auto end = static_cast<std::size_t>(feature.offsets[row + 1]);
+  const bool sequence = spec.pooling == Pooling::kSequence;
+  return {begin, end, sequence ? end - begin : std::min<std::size_t>(end - begin, 1)};
+}
+
+// By what the sum over a bag of so many ids is divided.
+float divisor(Pooling pooling, std::size_t ids) {
+  const auto count = static_cast<float>(ids);
+  switch (pooling) {
+    case Pooling::kMean: return count;
+    case Pooling::kSqrtn: return std::sqrt(count);
+    default: return 1;
+  }
+}
+
 }  // namespace
 
-BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::uint32_t> table_of_feature,
+BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const FeatureSpec> specs,
                      std::span<const TableSpec> tables, std::uint32_t servers) {
-  if (features.size() != table_of_feature.size()) {
-    throw std::invalid_argument("there must be ids and offsets of " +
-                                std::to_string(table_of_feature.size()) + " features");
+  if (features.size() != specs.size()) {
+    throw std::invalid_argument("there must be ids and offsets of " + std::to_string(specs.size()) +
+                                " features");
   }
   BatchPlan plan;
   plan.features.resize(features.size());
@@ -52,8 +93,8 @@ BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::
   }
   std::vector<std::size_t> ids_of_table(tables.size());
   for (std::size_t f = 0; f < features.size(); ++f) {
-    check(features[f], f, plan.rows, tables[table_of_feature[f]]);
-    ids_of_table[table_of_feature[f]] += features[f].ids.size();
+    check(features[f], f, plan.rows, tables[specs[f].table]);
+    ids_of_table[specs[f].table] += features[f].ids.size();
   }
   for (std::uint32_t t = 0; t < tables.size(); ++t) {
     TablePlan& table = plan.tables[t];
@@ -61,11 +102,18 @@ BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::
     thread_local IdIndex index;  // keeps its memory from batch to batch
     index.clear(ids_of_table[t]);
     for (std::size_t f = 0; f < features.size(); ++f) {
-      if (table_of_feature[f] != t) continue;
+      if (specs[f].table != t) continue;
       FeaturePlan& feature = plan.features[f];
       feature.table = t;
-      feature.offsets.assign(features[f].offsets.begin(), features[f].offsets.end());
-      const std::span<const std::uint64_t> ids = features[f].ids;
+      std::span<const std::uint64_t> ids = features[f].ids;
+      std::vector<std::uint64_t> kept;
+      if (specs[f].pooling == Pooling::kSequence) {
+        kept = cut_bags(features[f], specs[f].length, feature.offsets);
+        plan.truncated += ids.size() - kept.size();
+        ids = kept;
+      } else {
+        feature.offsets.assign(features[f].offsets.begin(), features[f].offsets.end());
+      }
       feature.positions.resize(ids.size());
       for (std::size_t i = 0; i < ids.size(); ++i) {
         if (i + kAhead < ids.size()) index.prefetch(ids[i + kAhead]);
@@ -81,46 +129,57 @@ BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const std::
   return plan;
 }
 
-void pool(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+void pool(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::uint32_t dim,
           std::span<const float* const> row_of, std::span<float> pooled) {
-  const FeaturePlan& ids = plan.features[feature];
-  const std::uint32_t dim = table.dim;
+  const std::vector<std::uint32_t>& positions = plan.features[feature].positions;
+  const std::size_t width = spec.width(dim);
+  const bool sequence = spec.pooling == Pooling::kSequence;
   for (std::size_t r = 0; r < plan.rows; ++r) {
-    float* __restrict to = pooled.data() + r * dim;
-    const auto begin = static_cast<std::size_t>(ids.offsets[r]);
-    const auto end = static_cast<std::size_t>(ids.offsets[r + 1]);
-    if (begin == end) std::fill_n(to, dim, 0.0f);
-    for (std::size_t i = begin; i < end; ++i) {
-      if (i + kAhead < ids.positions.size()) prefetch(row_of[ids.positions[i + kAhead]], dim);
-      const float* row = row_of[ids.positions[i]];
-      if (i == begin) {
+    const Bag bag = bag_of(plan.features[feature], spec, r);
+    float* const first = pooled.data() + r * width;
+    std::fill(first + bag.places * dim, first + width, 0.0f);
+    for (std::size_t i = bag.begin; i < bag.end; ++i) {
+      if (i + kAhead < positions.size()) prefetch(row_of[positions[i + kAhead]], dim);
+      const float* row = row_of[positions[i]];
+      float* __restrict to = first + (sequence ? (i - bag.begin) * dim : 0);
+      if (sequence || i == bag.begin) {
         std::copy_n(row, dim, to);
       } else {
         for (std::uint32_t j = 0; j < dim; ++j) to[j] += row[j];
       }
     }
-    if (table.pooling == Pooling::kMean && end - begin > 1) {
-      const float share = 1.0f / static_cast<float>(end - begin);
-      for (std::uint32_t j = 0; j < dim; ++j) to[j] *= share;
+    const bool divided = spec.pooling == Pooling::kMean || spec.pooling == Pooling::kSqrtn;
+    if (divided && bag.end - bag.begin > 1) {
+      const float share = 1.0f / divisor(spec.pooling, bag.end - bag.begin);
+      for (std::uint32_t j = 0; j < dim; ++j) first[j] *= share;
     }
   }
 }
 
-bool add_gradients(const BatchPlan& plan, std::size_t feature, const TableSpec& table,
+void fill_mask(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::span<bool> mask) {
+  for (std::size_t r = 0; r < plan.rows; ++r) {
+    const Bag bag = bag_of(plan.features[feature], spec, r);
+    const std::span<bool> places = mask.subspan(r * spec.length, spec.length);
+    for (std::size_t i = 0; i < places.size(); ++i) places[i] = i < bag.places;
+  }
+}
+
+bool add_gradients(const BatchPlan& plan, std::size_t feature, const FeatureSpec& spec, std::uint32_t dim,
                    std::span<const float> pooled_gradient, float scale, std::span<float* const> sum_of) {
-  const FeaturePlan& ids = plan.features[feature];
-  const std::uint32_t dim = table.dim;
+  const std::vector<std::uint32_t>& positions = plan.features[feature].positions;
+  const std::size_t width = spec.width(dim);
+  const bool sequence = spec.pooling == Pooling::kSequence;
   bool finite = true;
   for (std::size_t r = 0; r < plan.rows; ++r) {
-    const auto begin = static_cast<std::size_t>(ids.offsets[r]);
-    const auto end = static_cast<std::size_t>(ids.offsets[r + 1]);
-    const float* gradient = pooled_gradient.data() + r * dim;
-    if (begin == end) finite = finite && all_finite({gradient, dim});
-    const float factor =
-        table.pooling == Pooling::kMean && end > begin ? scale / static_cast<float>(end - begin) : scale;
-    for (std::size_t i = begin; i < end; ++i) {
-      if (i + kAhead < ids.positions.size()) prefetch(sum_of[ids.positions[i + kAhead]], dim);
-      float* __restrict sum = sum_of[ids.positions[i]];
+    const Bag bag = bag_of(plan.features[feature], spec, r);
+    const float* const first = pooled_gradient.data() + r * width;
+    const std::size_t used = bag.places * dim;
+    if (used < width) finite = finite && all_finite({first + used, width - used});
+    const float factor = bag.begin == bag.end ? scale : scale / divisor(spec.pooling, bag.end - bag.begin);
+    for (std::size_t i = bag.begin; i < bag.end; ++i) {
+      if (i + kAhead < positions.size()) prefetch(sum_of[positions[i + kAhead]], dim);
+      const float* gradient = first + (sequence ? (i - bag.begin) * dim : 0);
+      float* __restrict sum = sum_of[positions[i]];
       for (std::uint32_t j = 0; j < dim; ++j) sum[j] += factor * gradient[j];
     }
   }

@@ -17,6 +17,17 @@ namespace {
 // requests.
 constexpr double kBulkTimeouts = 30;
 
+void check_feature(const FeatureSpec& feature, std::size_t tables) {
+  if (feature.table >= tables) throw std::invalid_argument("a feature names a table that is not there");
+  if (name_of(feature.pooling) == nullptr) throw std::invalid_argument("a feature has an unknown pooling");
+  if (feature.length > kMaxSequenceLength ||
+      (feature.pooling == Pooling::kSequence) != (feature.length > 0)) {
+    throw std::invalid_argument("the length of a feature must be from 1 to " +
+                                std::to_string(kMaxSequenceLength) +
+                                " with pooling sequence, and 0 with any other");
+  }
+}
+
 // "2", "0.25", "1e+06"
 std::string seconds(std::chrono::duration<double> time) {
   std::array<char, 32> text{};
@@ -94,10 +105,7 @@ std::uint64_t find_rows(const LookupReply& reply, const BatchPlan& plan, std::sp
 Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport)
     : options_(std::move(options)), transport_(std::move(transport)) {
   check_tables(options_.tables);
-  for (const std::uint32_t table : options_.table_of_feature) {
-    if (table >= options_.tables.size())
-      throw std::invalid_argument("a feature names a table that is not there");
-  }
+  for (const FeatureSpec& feature : options_.features) check_feature(feature, options_.tables.size());
   if (options_.trainer >= options_.trainers) throw std::invalid_argument("trainer must be below trainers");
   if (options_.staleness < 1) throw std::invalid_argument("staleness must be 1 or more");
   if (options_.sync && options_.staleness != 1) throw std::invalid_argument("mode sync means staleness 1");
@@ -139,7 +147,9 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   auto result = std::make_shared<LookedUp>();
   result->batch = batch;
   result->training = training;
-  result->plan = plan_batch(features, options_.table_of_feature, options_.tables, servers());
+  result->features = options_.features;
+  result->plan = plan_batch(features, options_.features, options_.tables, servers());
+  result->truncated_ids = result->plan.truncated;
   const BatchPlan& plan = result->plan;
 
   // Training lookups go to every server, also to those that have no id of the batch: each keeps count of it.
@@ -166,11 +176,12 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
     result->missing_ids += find_rows(decoded.back(), plan, options_.tables, s, row_of);
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
-    const std::uint32_t t = options_.table_of_feature[f];
-    const std::uint32_t dim = options_.tables[t].dim;
+    const FeatureSpec& spec = options_.features[f];
+    const std::uint32_t dim = options_.tables[spec.table].dim;
+    const std::size_t floats = plan.rows * spec.width(dim);
     result->dims.push_back(dim);
-    result->pooled.emplace_back(new float[plan.rows * dim]);
-    pool(plan, f, options_.tables[t], row_of[t], {result->pooled[f].get(), plan.rows * dim});
+    result->pooled.emplace_back(new float[floats]);
+    pool(plan, f, spec, dim, row_of[spec.table], {result->pooled[f].get(), floats});
   }
   return result;
 }
@@ -199,9 +210,10 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
   }
   bool finite = true;
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
-    const std::uint32_t t = options_.table_of_feature[f];
-    const std::span<const float> gradient(gradients[f], plan.rows * options_.tables[t].dim);
-    finite = add_gradients(plan, f, options_.tables[t], gradient, scale, sum_of[t]) && finite;
+    const FeatureSpec& spec = options_.features[f];
+    const std::uint32_t dim = options_.tables[spec.table].dim;
+    const std::span<const float> gradient(gradients[f], plan.rows * spec.width(dim));
+    finite = add_gradients(plan, f, spec, dim, gradient, scale, sum_of[spec.table]) && finite;
   }
   std::size_t bad = 0;  // A gradient that is not finite makes a sum that is not.
   while (bad < sums.size() && all_finite(sums[bad].second)) ++bad;
@@ -216,8 +228,8 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
 
 void Worker::check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const {
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
-    const std::uint32_t dim = options_.tables[options_.table_of_feature[f]].dim;
-    if (!all_finite({gradients[f], plan.rows * dim})) {
+    const FeatureSpec& spec = options_.features[f];
+    if (!all_finite({gradients[f], plan.rows * spec.width(options_.tables[spec.table].dim)})) {
       throw std::invalid_argument("the gradient of feature " + std::to_string(f) + " is not finite");
     }
   }

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from persia_core.embedding.interface import Ready
 from persia_core.embedding.remote.carried_errors import carried_error
 from persia_core.embedding.remote.line import Line, hung
+from persia_core.embedding.remote.masks import without_masks
 from persia_core.embedding.remote.message import Message
 
 Batch = TypeVar("Batch")
@@ -24,10 +25,12 @@ Batch = TypeVar("Batch")
 
 @dataclass(frozen=True)
 class RemoteLookup:
-    """What has come of a lookup: its pooled activations, and the number to give it back by."""
+    """What has come of a lookup, and the number to give it back by; see LookedUp."""
 
     batch: int
     pooled: list[NDArray[np.float32]]
+    masks: list[NDArray[np.bool_] | None]
+    truncated_ids: int
 
 
 @dataclass(frozen=True)
@@ -184,10 +187,17 @@ class RemotePipeline(Generic[Batch]):
             message = self._line.receive("batches", self._waits.forever, self._given_up)
             match message.kind:
                 case "ready":
+                    message, masks = without_masks(message)
                     batch, pooled = self._decode(message)
+                    lookup = RemoteLookup(
+                        message.fields["batch"],
+                        pooled,
+                        [masks.get(feature) for feature in range(len(pooled))],
+                        message.fields["truncated_ids"],
+                    )
                     with self._changed:
                         self._here += 1
-                    self._ready.put(Ready(batch, RemoteLookup(message.fields["batch"], pooled)))
+                    self._ready.put(Ready(batch, lookup))
                 case "end":
                     self._ready.put(None)
                 case "drained":

@@ -13,6 +13,7 @@ from persia_core.embedding.interface import Ready
 from persia_core.embedding.pipeline import Batch, EmbeddingPipeline
 from persia_core.embedding.remote.carried_errors import error_fields
 from persia_core.embedding.remote.line import Line, LineClosed
+from persia_core.embedding.remote.masks import with_masks
 from persia_core.embedding.remote.message import Message
 
 log = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class TrainerService(Generic[Batch]):
             case "read":
                 features = len(request.arrays) // 2
                 lookup = self._worker.lookup(0, request.arrays[:features], request.arrays[features:], False)
-                return Message("done", arrays=list(lookup.pooled))
+                return with_masks(Message("done", arrays=list(lookup.pooled)), lookup.masks)
             case "leave":
                 pass
             case other:
@@ -123,8 +124,9 @@ class TrainerService(Generic[Batch]):
                 if self._stopping.is_set():
                     return
                 self._held[ready.lookup.batch] = ready
-                message = self._encode(ready.batch, ready.lookup.pooled)
-                message.fields["batch"] = ready.lookup.batch
+                lookup = ready.lookup
+                message = with_masks(self._encode(ready.batch, lookup.pooled), lookup.masks)
+                message.fields.update(batch=lookup.batch, truncated_ids=lookup.truncated_ids)
                 self._send(message)
             self._send(Message("end"))
         except Exception as error:

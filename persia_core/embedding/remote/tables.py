@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persia_core.embedding.interface import Activations
 from persia_core.embedding.remote.carried_errors import carried_error
 from persia_core.embedding.remote.line import Line
+from persia_core.embedding.remote.masks import without_masks
 from persia_core.embedding.remote.message import Message
 
 # Saving, loading and a new day may take this many times the timeout of other requests (docs/formats/wire.md).
@@ -47,9 +49,10 @@ class RemoteTables:
 
     def read(
         self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]
-    ) -> list[NDArray[np.float32]]:
-        """Pooled activations of a batch for evaluation, float32 [rows, dim] each: creates no rows."""
-        return self.call(Message("read", arrays=[*ids, *offsets])).arrays
+    ) -> Activations:
+        """The activations of a batch for evaluation: creates no rows."""
+        reply, masks = without_masks(self.call(Message("read", arrays=[*ids, *offsets])))
+        return Activations(reply.arrays, [masks.get(feature) for feature in range(len(ids))])
 
     def close(self) -> None:
         """Tell the embedding worker that this trainer needs it no more; the last call."""
