@@ -93,6 +93,9 @@ class Lookup:
     `pooled[f]` is float32 [batch, dim of feature f], or [batch, length, dim] with pooling `sequence`, in
     feature order, C-contiguous and writable. The rows of a bag fill the places of a sequence from the first
     on, in the order of the bag; the places after them are zeros. Of a longer bag the last ids are kept.
+
+    All features of a table lie in one buffer, in feature order without gaps, so that they can be copied to a
+    device at once: `buffers[t]` is flat float32, and `pooled[f]` a view of it.
     """
 
     @property
@@ -100,6 +103,12 @@ class Lookup:
     @property
     def masks(self) -> list[NDArray[np.bool_] | None]:
         """Per feature, bool [batch, length]: which places hold an id. None but with pooling `sequence`."""
+    @property
+    def buffers(self) -> list[NDArray[np.float32]]:
+        """Per table, the activations of all its features."""
+    @property
+    def layout(self) -> list[tuple[int, int, tuple[int, ...]]]:
+        """Per feature: its table, where it begins in the table's buffer, in floats, and its shape."""
     @property
     def batch(self) -> int: ...
     @property
@@ -143,7 +152,13 @@ class EmbeddingWorker:
         ids: list[NDArray[np.uint64]],  # per feature, flat
         offsets: list[NDArray[np.int64]],  # per feature, [rows + 1], offsets[0] = 0
         training: bool,  # True: creates rows and takes a staleness permit at the servers
-    ) -> Lookup: ...
+        # Per table, flat, writable: where to write (pinned memory, say), at least `buffer_floats` each. They
+        # are kept with the Lookup, and may be used again when its activations are done with.
+        buffers: list[NDArray[np.float32]] | None = None,
+    ) -> Lookup:
+        """The rows of a batch, pooled. Raises ValueError, asking nothing, where an argument is wrong."""
+    def buffer_floats(self, rows: int) -> list[int]:
+        """How many floats the features of each table take for a batch of `rows` samples."""
     def update(
         self,
         lookup: Lookup,

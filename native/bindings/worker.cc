@@ -26,6 +26,7 @@ namespace {
 using IdArray = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using OffsetArray = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using GradientArray = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using BufferArray = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using PooledArray = nb::ndarray<nb::numpy, float>;
 using MaskArray = nb::ndarray<nb::numpy, bool, nb::ndim<2>>;
 
@@ -71,15 +72,30 @@ std::vector<std::size_t> shape_of(const LookedUp& lookup, std::size_t feature) {
 }
 
 std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
-                                 const std::vector<OffsetArray>& offsets, bool training) {
+                                 const std::vector<OffsetArray>& offsets, bool training,
+                                 const std::optional<std::vector<BufferArray>>& buffers) {
   if (ids.size() != offsets.size())
     throw std::invalid_argument("ids and offsets must have one array per feature each");
   std::vector<FeatureIds> features;
   for (std::size_t f = 0; f < ids.size(); ++f) {
     features.push_back({{ids[f].data(), ids[f].shape(0)}, {offsets[f].data(), offsets[f].shape(0)}});
   }
+  std::vector<Buffer> given;
+  if (buffers) {
+    // An empty list is not the same as none: it has too few.
+    if (buffers->size() != worker.options().tables.size())
+      throw std::invalid_argument("there must be one buffer per table, or none");
+    for (const BufferArray& array : *buffers) {
+      auto* keep = new BufferArray(array);
+      const auto release = [keep](float*) {
+        const nb::gil_scoped_acquire gil;
+        delete keep;
+      };
+      given.push_back({std::shared_ptr<float[]>(array.data(), release), array.size()});
+    }
+  }
   const nb::gil_scoped_release release;
-  return worker.lookup(batch, features, training);
+  return worker.lookup(batch, features, training, std::move(given));
 }
 
 void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale,
@@ -108,15 +124,35 @@ void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& 
       learning_rate_factors ? std::span<const double>(*learning_rate_factors) : std::span<const double>());
 }
 
+// An array over a part of a buffer, which lives on with it.
+PooledArray view(const Buffer& buffer, float* data, const std::vector<std::size_t>& shape) {
+  auto* keep = new std::shared_ptr<float[]>(buffer.data);
+  const nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<float[]>*>(p); });
+  return {data, shape.size(), shape.data(), owner};
+}
+
 nb::list pooled(const LookedUp& lookup) {
   nb::list arrays;
-  for (std::size_t f = 0; f < lookup.pooled.size(); ++f) {
-    auto* keep = new std::shared_ptr<float[]>(lookup.pooled[f]);
-    const nb::capsule owner(keep, [](void* p) noexcept { delete static_cast<std::shared_ptr<float[]>*>(p); });
-    const std::vector<std::size_t> shape = shape_of(lookup, f);
-    arrays.append(PooledArray(keep->get(), shape.size(), shape.data(), owner));
+  for (std::size_t f = 0; f < lookup.features.size(); ++f) {
+    const Buffer& buffer = lookup.buffers[lookup.features[f].table];
+    arrays.append(view(buffer, lookup.pooled(f).data(), shape_of(lookup, f)));
   }
   return arrays;
+}
+
+nb::list buffers(const LookedUp& lookup) {
+  nb::list arrays;
+  for (const Buffer& buffer : lookup.buffers) arrays.append(view(buffer, buffer.data.get(), {buffer.floats}));
+  return arrays;
+}
+
+nb::list layout(const LookedUp& lookup) {
+  nb::list entries;
+  for (std::size_t f = 0; f < lookup.features.size(); ++f) {
+    const nb::tuple shape(nb::cast(shape_of(lookup, f)));
+    entries.append(nb::make_tuple(lookup.features[f].table, lookup.starts[f], shape));
+  }
+  return entries;
 }
 
 nb::list masks(const LookedUp& lookup) {
@@ -185,6 +221,8 @@ void bind_worker(nb::module_& module) {
   nb::class_<LookedUp>(module, "Lookup")
       .def_prop_ro("pooled", &pooled)
       .def_prop_ro("masks", &masks)
+      .def_prop_ro("buffers", &buffers)
+      .def_prop_ro("layout", &layout)
       .def_ro("batch", &LookedUp::batch)
       .def_ro("unique_ids", &LookedUp::unique_ids)
       .def_ro("missing_ids", &LookedUp::missing_ids)
@@ -197,7 +235,9 @@ void bind_worker(nb::module_& module) {
            nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"),
            nb::arg("server_threads") = 1, nb::arg("number") = 0)
       .def("configure", &Worker::configure, release)
-      .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"))
+      .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"),
+           nb::arg("buffers").noconvert() = nb::none())
+      .def("buffer_floats", &Worker::buffer_floats, nb::arg("rows"))
       .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),
            nb::arg("learning_rate_factors") = nb::none())
       .def("discard", &Worker::discard, nb::arg("lookup"), release)

@@ -27,7 +27,13 @@ struct WorkerOptions {
   std::chrono::duration<double> timeout{60};
 };
 
-// One looked-up batch. `pooled` is what the caller reads; the plan is what update() needs.
+// Memory for floats, kept for as long as somebody holds it.
+struct Buffer {
+  std::shared_ptr<float[]> data;
+  std::size_t floats = 0;
+};
+
+// One looked-up batch. The buffers are what the caller reads; the plan is what update() needs.
 struct LookedUp {
   std::uint64_t batch = 0;
   bool training = false;
@@ -35,10 +41,17 @@ struct LookedUp {
   std::uint64_t missing_ids = 0;
   std::uint64_t truncated_ids = 0;  // that did not fit into their sequence
   BatchPlan plan;
-  std::vector<std::shared_ptr<float[]>> pooled;  // per feature [rows, dim], of a sequence [rows, length, dim]
+  std::vector<Buffer> buffers;      // per table: its features, one after the other
+  std::vector<std::size_t> starts;  // per feature, in the buffer of its table
   std::vector<FeatureSpec> features;
   std::vector<std::uint32_t> dims;     // per feature
   std::atomic<bool> returned = false;  // updated or discarded
+
+  // [rows, dim] of a feature, of a sequence [rows, length, dim].
+  std::span<float> pooled(std::size_t feature) const {
+    const FeatureSpec& spec = features[feature];
+    return {buffers[spec.table].data.get() + starts[feature], plan.rows * spec.width(dims[feature])};
+  }
 };
 
 // One thread may call lookup() while another calls update() or discard().
@@ -48,8 +61,12 @@ class Worker {
   Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport);
 
   void configure();
-  std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training);
-  // gradients[f] points to as many floats as pooled[f] does. One factor of the learning rate per table, or
+  // Writes into `buffers` if there are any, each of at least buffer_floats(), else into memory of its own.
+  std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training,
+                                   std::vector<Buffer> buffers = {});
+  // What the features of each table take for so many samples.
+  std::vector<std::size_t> buffer_floats(std::size_t rows) const;
+  // gradients[f] points to as many floats as pooled(f) has. One factor of the learning rate per table, or
   // none: then all are 1.
   void update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
               std::span<const double> learning_rate_factors = {});
@@ -85,6 +102,7 @@ class Worker {
   static Payload decode(const Reply& reply, MessageType type, std::size_t server);
   template <typename Payload>
   static std::vector<Payload> decode_all(const std::vector<Reply>& replies, MessageType type);
+  void place(LookedUp& lookup, std::vector<Buffer> buffers) const;
   void take_return(LookedUp& lookup) const;
   void check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const;
   void give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies);

@@ -44,8 +44,8 @@ std::vector<std::uint64_t> cut_bags(const FeatureIds& feature, std::uint32_t len
   for (std::size_t r = 0; r + 1 < feature.offsets.size(); ++r) {
     const auto end = static_cast<std::size_t>(feature.offsets[r + 1]);
     const std::size_t size = end - static_cast<std::size_t>(feature.offsets[r]);
-    const std::span<const std::uint64_t> last = feature.ids.subspan(end - std::min<std::size_t>(size, length))
-                                                    .first(std::min<std::size_t>(size, length));
+    const std::size_t count = std::min<std::size_t>(size, length);
+    const std::span<const std::uint64_t> last = feature.ids.subspan(end - count, count);
     kept.insert(kept.end(), last.begin(), last.end());
     offsets.push_back(static_cast<std::int64_t>(kept.size()));
   }

@@ -142,14 +142,49 @@ std::vector<Payload> Worker::decode_all(const std::vector<Reply>& replies, Messa
   return result;
 }
 
+std::vector<std::size_t> Worker::buffer_floats(std::size_t rows) const {
+  std::vector<std::size_t> floats(options_.tables.size());
+  for (const FeatureSpec& spec : options_.features) {
+    floats[spec.table] += rows * spec.width(options_.tables[spec.table].dim);
+  }
+  return floats;
+}
+
+// Decides where each feature is.
+void Worker::place(LookedUp& lookup, std::vector<Buffer> buffers) const {
+  const std::vector<std::size_t> needed = buffer_floats(lookup.plan.rows);
+  if (!buffers.empty() && buffers.size() != needed.size())
+    throw std::invalid_argument("there must be one buffer per table, or none");
+  for (std::size_t t = 0; t < needed.size(); ++t) {
+    if (buffers.empty()) {
+      lookup.buffers.push_back({std::shared_ptr<float[]>(new float[needed[t]]), needed[t]});
+      continue;
+    }
+    if (buffers[t].floats < needed[t]) {
+      throw std::invalid_argument("the buffer of table " + options_.tables[t].name + " has " +
+                                  std::to_string(buffers[t].floats) + " floats, and this batch needs " +
+                                  std::to_string(needed[t]));
+    }
+    lookup.buffers.push_back({std::move(buffers[t].data), needed[t]});
+  }
+  std::vector<std::size_t> next(needed.size());
+  for (const FeatureSpec& spec : options_.features) {
+    const std::uint32_t dim = options_.tables[spec.table].dim;
+    lookup.features.push_back(spec);
+    lookup.dims.push_back(dim);
+    lookup.starts.push_back(next[spec.table]);
+    next[spec.table] += lookup.plan.rows * spec.width(dim);
+  }
+}
+
 std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features,
-                                         bool training) {
+                                         bool training, std::vector<Buffer> buffers) {
   auto result = std::make_shared<LookedUp>();
   result->batch = batch;
   result->training = training;
-  result->features = options_.features;
   result->plan = plan_batch(features, options_.features, options_.tables, servers());
   result->truncated_ids = result->plan.truncated;
+  place(*result, std::move(buffers));
   const BatchPlan& plan = result->plan;
 
   // Training lookups go to every server, also to those that have no id of the batch: each keeps count of it.
@@ -177,11 +212,7 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
     const FeatureSpec& spec = options_.features[f];
-    const std::uint32_t dim = options_.tables[spec.table].dim;
-    const std::size_t floats = plan.rows * spec.width(dim);
-    result->dims.push_back(dim);
-    result->pooled.emplace_back(new float[floats]);
-    pool(plan, f, spec, dim, row_of[spec.table], {result->pooled[f].get(), floats});
+    pool(plan, f, spec, result->dims[f], row_of[spec.table], result->pooled(f));
   }
   return result;
 }
