@@ -143,6 +143,9 @@ class EmbeddingWorker:
         timeout_s: float,
         server_threads: int = 1,  # of each server in this process; an MPI server has its own option
         number: int = 0,  # over MPI: among the workers of its rank, below --workers-per-rank
+        # For benchmarks: every reply is received no earlier than this after its request was sent, while the
+        # thread sleeps. Requests of different channels, and to several servers, wait at the same time.
+        delay_s: float = 0.0,
     ) -> None: ...
     def configure(self) -> None:
         """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""

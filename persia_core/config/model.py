@@ -96,9 +96,18 @@ class Cluster(Section):
     embedding_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
+    # For benchmarks only: a worker receives a reply no earlier than this after it sent the request, as if
+    # there were a network with that round trip between them.
+    simulated_network_delay_ms: Annotated[float, Field(ge=0)] = 0.0
     # Requests and replies that a server keeps on their way. Each native worker that a rank may
     # have gets an equal share for each channel.
     max_buffered_bytes: Annotated[int, Field(lt=2**63)] = 8 << 30
+
+    @model_validator(mode="after")
+    def _the_delay_leaves_time_to_answer(self) -> "Cluster":
+        if self.simulated_network_delay_ms >= 1000 * self.timeout_s:
+            raise ValueError("simulated_network_delay_ms must be below timeout_s, which is in seconds")
+        return self
 
     @property
     def workers_per_rank(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from reference import ReferenceTable, batch_of, id_of, make_table
 from persia_core import _native
 
 SERVERS = 2
+DELAYS_S = [0.0, 0.02]  # of each trainer
 
 
 def many_of_server_0(table: dict[str, Any]) -> NDArray[np.int64]:
@@ -41,6 +43,7 @@ def main(directory: Path) -> None:
         sync=False,
         seed=9,
         timeout_s=60.0,
+        delay_s=DELAYS_S[trainer],
     )
     if trainer == 0:
         worker.configure()
@@ -53,7 +56,9 @@ def main(directory: Path) -> None:
         if step == 4 and trainer == 0:
             values[1] = many_of_server_0(tables[1])
         ids, offsets = batch_of(tables, values)
+        start = time.monotonic()
         lookup = worker.lookup(step, ids, offsets, training=True)
+        assert time.monotonic() - start >= DELAYS_S[trainer]
         gradients = []
         for f, table in enumerate(oracle):
             np.testing.assert_array_equal(lookup.pooled[f], table.pool(ids[f], offsets[f], create=True))

@@ -55,7 +55,10 @@ def test_the_features_of_a_table_lie_side_by_side_in_its_buffer(make_worker: Mak
 def test_a_view_outlives_its_lookup(make_worker: MakeWorker) -> None:
     worker = make_worker(tables=TABLES, features=FEATURES)
     found = worker.lookup(0, *batch(1), training=True)
-    kept, copies = [*found.pooled, *found.buffers], [array.copy() for array in [*found.pooled, *found.buffers]]
+    kept, copies = (
+        [*found.pooled, *found.buffers],
+        [array.copy() for array in [*found.pooled, *found.buffers]],
+    )
     worker.update(found, [np.ones_like(pooled) for pooled in found.pooled], 1.0)
     del found
     gc.collect()

@@ -299,6 +299,14 @@ def test_an_embedding_worker_has_a_trainer(tmp_path: Path, document: dict[str, A
     assert "embedding_workers must be at most the 2 trainers" in refusal(write(tmp_path, document))
 
 
+def test_a_simulated_delay_leaves_time_to_answer(tmp_path: Path, document: dict[str, Any]) -> None:
+    assert load_config(write(tmp_path, document)).cluster.simulated_network_delay_ms == 0
+    document["cluster"] = {"timeout_s": 2, "simulated_network_delay_ms": 1999.5}
+    assert load_config(write(tmp_path, document)).cluster.simulated_network_delay_ms == 1999.5
+    document["cluster"]["simulated_network_delay_ms"] = 2000
+    assert "below timeout_s" in refusal(write(tmp_path, document))
+
+
 def test_a_capacity_holds_a_row_for_each_thread(tmp_path: Path, document: dict[str, Any]) -> None:
     document["cluster"] = {"server_threads": 3}
     row = load_config(write(tmp_path, document)).tables[0].row_bytes + ROW_OVERHEAD_BYTES
