@@ -146,6 +146,8 @@ class EmbeddingWorker:
         # For benchmarks: every reply is received no earlier than this after its request was sent, while the
         # thread sleeps. Requests of different channels, and to several servers, wait at the same time.
         delay_s: float = 0.0,
+        # How rows and gradients travel: "float32", "bfloat16" or "float16". The same for all trainers.
+        wire_values: str = "float32",
     ) -> None: ...
     def configure(self) -> None:
         """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""

@@ -73,6 +73,13 @@ Value named(Keys& keys, const char* key, const std::array<Value, n>& values) {
 
 }  // namespace
 
+WeightType weight_type_named(const std::string& name, const char* key) {
+  for (const WeightType type : {WeightType::kFloat32, WeightType::kBfloat16, WeightType::kFloat16}) {
+    if (name == name_of(type)) return type;
+  }
+  throw std::invalid_argument(std::string("unknown ") + key + " " + name);
+}
+
 TableSpec table_from_dict(const nb::dict& dict) {
   Keys keys(dict, "table");
   TableSpec table;

@@ -46,7 +46,7 @@ inline std::vector<ConfigureRequest> small_configurations() {
   aging[0].max_age_days = 2;
   aging[1].weight_type = WeightType::kBfloat16;
   const auto configure = [](std::uint32_t servers, std::uint32_t trainers, std::uint32_t staleness, bool sync,
-                            std::vector<TableSpec> tables) {
+                            std::vector<TableSpec> tables, WeightType values = WeightType::kFloat32) {
     ConfigureRequest request;
     request.servers = servers;
     request.trainers = trainers;
@@ -54,6 +54,7 @@ inline std::vector<ConfigureRequest> small_configurations() {
     request.sync = sync;
     request.seed = 11;
     request.tables = std::move(tables);
+    request.values = values;
     return request;
   };
   return {
@@ -62,6 +63,10 @@ inline std::vector<ConfigureRequest> small_configurations() {
       configure(1, 1, 4, false, std::move(bounded)),
       configure(2, 2, 2, false, std::move(sampled)),
       configure(1, 1, 1, false, std::move(aging)),
+      configure(1, 1, 2, false, two(small_table("user", 0, 2, adagrad), small_table("item", 1, 3, adagrad)),
+                WeightType::kFloat16),
+      configure(1, 1, 2, false, two(small_table("user", 0, 2, adagrad), small_table("item", 1, 3, adagrad)),
+                WeightType::kBfloat16),
   };
 }
 

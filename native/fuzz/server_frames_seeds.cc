@@ -39,6 +39,13 @@ Bytes update(std::uint64_t batch, std::vector<std::uint64_t> users, float gradie
   return request.encode();
 }
 
+// Of one id of each table of the configurations whose values have 16 bits.
+UpdateRequest narrow_update(std::uint64_t batch, WeightType values) {
+  UpdateRequest request{batch, {gradients(0, 2, {5}, {1, -2}), gradients(1, 3, {kItem + 1}, {0, 3e38F, 1})}};
+  request.values = values;
+  return request;
+}
+
 Bytes update_item(std::uint64_t batch, std::uint32_t dim) {
   const std::vector<float> values(dim, 0.5F);
   return UpdateRequest{batch, {gradients(1, dim, {kItem + 1}, values)}}.encode();
@@ -128,6 +135,15 @@ std::map<std::string, Bytes> other_modes() {
                       .request(kDiscard, DiscardRequest{2}.encode(), 0)
                       .request(kUpdate, update_item(2, 1), 1)
                       .take();
+  for (const auto& [configuration, values] :
+       {std::pair{5, WeightType::kFloat16}, std::pair{6, WeightType::kBfloat16}}) {
+    seeds[name_of(values)] = ProgramWriter(static_cast<std::uint8_t>(configuration))
+                                 .request(kLookup, lookup(1, true, {5, 6}, {kItem + 1}))
+                                 .request(kUpdate, update(1, {5}, 1), 0, Channel::kUpdate)
+                                 .request(kUpdate, narrow_update(1, values).encode(), 0, Channel::kUpdate)
+                                 .request(kLookup, lookup(0, false, {5, 6, 99}, {kItem + 1, kItem + 2}))
+                                 .take();
+  }
   ProgramWriter eviction(2);
   for (std::uint64_t batch = 1; batch < 5; ++batch) {
     eviction.request(kLookup, lookup(batch, true, {batch, batch + 1}, {kItem + batch / 2}));
@@ -162,6 +178,8 @@ std::map<std::string, Bytes> frames_and_replies() {
   seeds["raw"] = ProgramWriter(0).raw(frame).raw(frame).raw(refusal).reply(0, refusal).reply(0, frame).take();
   const LookupReply reply{{{0, 2, 2, {1, 2, 0, 0}, {1}}, {1, 1, 1, {3}, {}}}};
   const ConfigureRequest configuration = small_configurations().front();
+  LookupReply narrow_reply = reply;
+  narrow_reply.values = WeightType::kFloat16;
   const std::vector<Bytes> payloads{
       refusal,
       reply.encode(),
@@ -180,6 +198,9 @@ std::map<std::string, Bytes> frames_and_replies() {
     seeds["decoder_" + std::to_string(i)] =
         ProgramWriter(kOwnConfiguration).reply(decoder, payloads[i]).take();
   }
+  seeds["decoder_1_float16"] = ProgramWriter(kOwnConfiguration).reply(1, narrow_reply.encode()).take();
+  seeds["decoder_7_float16"] =
+      ProgramWriter(kOwnConfiguration).reply(7, narrow_update(1, WeightType::kFloat16).encode()).take();
   return seeds;
 }
 

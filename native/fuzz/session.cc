@@ -184,6 +184,7 @@ void Session::accept(const Asked& asked, const Bytes& payload) {
 
 void Session::check_lookup(const LookupRequest& request, const LookupReply& reply) const {
   require(ascending(request.tables), "the tables of a LOOKUP ascend");
+  require(reply.values == configured_->values, "a lookup answers in the type that was configured");
   require(reply.tables.size() == request.tables.size(), "a lookup answers for the tables it was asked for");
   for (std::size_t i = 0; i < reply.tables.size(); ++i) {
     const TableRows& rows = reply.tables[i];

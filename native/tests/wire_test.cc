@@ -29,7 +29,7 @@ TEST(golden_frames) {
                                   LookupRequest{3, true, {{0, {0x0100000000000005ULL}}}}.encode());
   CHECK(hex(lookup) ==
         "50525341"
-        "0200"
+        "0300"
         "0200"
         "00000000"
         "01000000"
@@ -37,7 +37,7 @@ TEST(golden_frames) {
         "00000000"
         "0700000000000000"
         "2800000000000000"
-        "fcbc5f9095765713"
+        "878f16f5879285f2"
         "0300000000000000"
         "01000000"
         "01000000"
@@ -48,7 +48,7 @@ TEST(golden_frames) {
   const Bytes error = make_error({MessageType::kLookup, 1, 0, 7}, ErrorCode::kStalenessExceeded, "no");
   CHECK(hex(error) ==
         "50525341"
-        "0200"
+        "0300"
         "8100"
         "00000000"
         "01000000"
@@ -56,7 +56,7 @@ TEST(golden_frames) {
         "00000000"
         "0700000000000000"
         "0a00000000000000"
-        "0b6b655bac482118"
+        "004f099f96a550fd"
         "12000000"
         "02000000"
         "6e6f");
@@ -64,7 +64,7 @@ TEST(golden_frames) {
                                   UpdateRequest{3, {{0, 2, 0.5, {0x0100000000000005ULL}, {1, -2}}}}.encode());
   CHECK(hex(update) ==
         "50525341"
-        "0200"
+        "0300"
         "0300"
         "00000000"
         "01000000"
@@ -72,7 +72,7 @@ TEST(golden_frames) {
         "00000000"
         "0800000000000000"
         "3800000000000000"
-        "f03c8e10dfdd7a87"
+        "8e5af89e37687a20"
         "0300000000000000"
         "01000000"
         "00000000"
@@ -83,6 +83,30 @@ TEST(golden_frames) {
         "0500000000000001"
         "0000803f"
         "000000c0");
+  // The same in float16, as the next request: 8192 and -16384 times 2^-13.
+  const UpdateRequest narrow{3, {{0, 2, 0.5, {0x0100000000000005ULL}, {1, -2}}}, WeightType::kFloat16};
+  CHECK(hex(make_frame({MessageType::kUpdate, 1, 0, 9}, narrow.encode())) ==
+        "50525341"
+        "0300"
+        "0300"
+        "00000000"
+        "01000000"
+        "00000000"
+        "00000000"
+        "0900000000000000"
+        "3800000000000000"
+        "3a48a7c42db4f5a2"
+        "0300000000000000"
+        "01000000"
+        "02000000"
+        "00000000"
+        "02000000"
+        "000000000000e03f"
+        "0100000000000000"
+        "0500000000000001"
+        "00000039"
+        "0070"
+        "00f4");
 }
 
 TEST(every_flipped_byte_is_refused_and_changes_nothing) {

@@ -96,6 +96,9 @@ class Cluster(Section):
     embedding_workers: Annotated[int, Field(ge=0, le=1024)] = 0
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
+    # In which rows and gradients travel between workers and servers, which compute in float32 all the same.
+    # The 16-bit types halve the traffic and round to nearest, float16 with a scale for each row.
+    wire_values: Literal["float32", "bfloat16", "float16"] = "float32"
     # For benchmarks only: a worker receives a reply no earlier than this after it sent the request, as if
     # there were a network with that round trip between them.
     simulated_network_delay_ms: Annotated[float, Field(ge=0)] = 0.0

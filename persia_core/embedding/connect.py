@@ -23,4 +23,5 @@ def connect_worker(config: ModelConfig, trainer: int, number: int = 0) -> Embedd
         timeout_s=config.cluster.timeout_s,
         number=number,
         delay_s=config.cluster.simulated_network_delay_ms / 1000,
+        wire_values=config.cluster.wire_values,
     )

@@ -240,7 +240,7 @@ class _Block:
         """Copy arrays into the block, those of a group without gaps; where each group lies, in bytes."""
         spans = self.reserve([sum(array.nbytes for array in group) for group in groups])
         for group, (begin, end) in zip(groups, spans, strict=True):
-            flat = [torch.from_numpy(array).reshape(-1).view(torch.uint8) for array in group]
+            flat = [torch.from_numpy(array.reshape(-1).view(np.uint8)) for array in group]
             torch.cat(flat, out=self.memory[begin:end])
         return spans
 

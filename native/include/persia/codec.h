@@ -69,6 +69,10 @@ class Reader {
     if (!from.empty()) std::memcpy(values.data(), from.data(), from.size());
     return values;
   }
+  template <typename T>
+  void read_into(std::span<T> values) {
+    if (!values.empty()) std::memcpy(values.data(), take(values.size_bytes()).data(), values.size_bytes());
+  }
   // A view of the bytes that are read, where they are aligned.
   Floats floats(std::uint64_t count) {
     if (count > rest_.size() / sizeof(float)) fail("an array reaches beyond the end");

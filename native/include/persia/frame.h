@@ -41,7 +41,7 @@ struct FrameHeader {
 };
 
 inline constexpr std::size_t kHeaderBytes = 48;
-inline constexpr std::uint16_t kWireVersion = 2;
+inline constexpr std::uint16_t kWireVersion = 3;
 inline constexpr std::uint64_t kMaxPayload = std::uint64_t{4} << 30;
 
 // A frame to be: room for the header, then `payload_bytes` that are to be written.

@@ -20,6 +20,7 @@ struct ConfigureRequest {
   bool sync = false;
   std::uint64_t seed = 0;
   std::vector<TableSpec> tables;
+  WeightType values = WeightType::kFloat32;  // in which rows and gradients travel
 
   Bytes encode() const;
   static ConfigureRequest decode(std::span<const std::byte> payload);
@@ -47,9 +48,10 @@ struct TableRows {
   std::vector<std::uint32_t> missing;  // positions, ascending
 };
 
-// Decoded, its weights are views of the payload.
+// Decoded, its weights are views of the payload if they have travelled in float32.
 struct LookupReply {
-  std::vector<TableRows> tables;  // as in the request
+  std::vector<TableRows> tables;             // as in the request
+  WeightType values = WeightType::kFloat32;  // encoded as these
 
   Bytes encode() const;
   static LookupReply decode(std::span<const std::byte> payload);
@@ -63,10 +65,11 @@ struct TableGradients {
   Floats gradients;  // [ids, dim]
 };
 
-// Decoded, its gradients are views of the payload.
+// Decoded, its gradients are views of the payload if they have travelled in float32.
 struct UpdateRequest {
   std::uint64_t batch = 0;
-  std::vector<TableGradients> tables;  // ascending, each table at most once
+  std::vector<TableGradients> tables;        // ascending, each table at most once
+  WeightType values = WeightType::kFloat32;  // encoded as these
 
   Bytes encode() const;
   static UpdateRequest decode(std::span<const std::byte> payload);

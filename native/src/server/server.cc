@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "persia/drafts.h"
+#include "persia/wire_values.h"
 
 namespace persia {
 namespace {
@@ -113,6 +114,7 @@ Bytes Server::configure(std::span<const std::byte> payload) {
   require(request.trainers >= 1 && request.trainers <= kMaxTrainers, "trainers must be from 1 to 65536");
   require(request.staleness >= 1 && request.staleness <= kMaxStaleness, "staleness must be from 1 to 65536");
   require(!request.sync || request.staleness == 1, "mode sync means staleness 1");
+  require(name_of(request.values) != nullptr, "unknown type of values");
   StalenessTracker staleness(request.trainers, request.staleness);
   try {
     check_tables(request.tables);
@@ -130,7 +132,8 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
   std::uint64_t reply_bytes = kHeaderBytes + 8;
   for (const TableIds& table : request.tables) {
     check_ids(table.table, table.ids);
-    reply_bytes += 24 + table.ids.size() * (4 * std::uint64_t{state.tables.dim(table.table)} + 4);
+    const std::uint64_t row_bytes = wire_row_bytes(state.request.values, state.tables.dim(table.table));
+    reply_bytes += 24 + table.ids.size() * (row_bytes + 4);
   }
   check_reply_size(reply_bytes);  // before anything changes
   if (request.training) state.staleness.check_lookup(header.trainer, request.batch);
@@ -144,8 +147,12 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
     lookups.push_back({shapes[i].table, request.tables[i].ids, draft.rows[i]});
   }
   auto missing = state.tables.lookup(lookups, request.training);
-  if (std::ranges::any_of(missing, [](const auto& positions) { return !positions.empty(); })) {
+  const bool as_drafted =
+      state.request.values == WeightType::kFloat32 &&
+      std::ranges::all_of(missing, [](const auto& positions) { return positions.empty(); });
+  if (!as_drafted) {
     LookupReply reply;
+    reply.values = state.request.values;
     for (std::size_t i = 0; i < shapes.size(); ++i) {
       const auto& [table, dim, rows] = shapes[i];
       reply.tables.push_back({table, dim, rows, Floats::view(draft.rows[i]), std::move(missing[i])});

@@ -83,6 +83,10 @@ std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header,
     held.update.batch = DiscardRequest::decode(payload).batch;
   } else {
     held.update = UpdateRequest::decode(payload);
+    if (held.update.values != state.request.values) {
+      throw RequestError(ErrorCode::kMalformed, std::string("values are ") + name_of(held.update.values) +
+                                                    ", and CONFIGURE says " + name_of(state.request.values));
+    }
   }
   state.staleness.check_outstanding(header.trainer, held.update.batch);
   check_update(held.update);

@@ -70,6 +70,7 @@ Bytes ConfigureRequest::encode() const {
   writer.value(static_cast<std::uint32_t>(sync ? 1 : 0));
   writer.value(static_cast<std::uint32_t>(tables.size()));
   writer.value(seed);
+  writer.value(static_cast<std::uint32_t>(values));
   for (const TableSpec& table : tables) encode_table(writer, table);
   return writer.take();
 }
@@ -86,6 +87,7 @@ ConfigureRequest ConfigureRequest::decode(std::span<const std::byte> payload) {
   request.sync = sync == 1;
   const auto tables = reader.value<std::uint32_t>();
   request.seed = reader.value<std::uint64_t>();
+  request.values = static_cast<WeightType>(reader.value<std::uint32_t>());
   if (tables > reader.rest() / kShortestTable) Reader::fail("there are more tables than bytes for them");
   for (std::uint32_t i = 0; i < tables; ++i) request.tables.push_back(decode_table(reader));
   reader.end();

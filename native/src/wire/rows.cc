@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "persia/messages.h"
+#include "persia/wire_values.h"
 
 namespace persia {
 namespace {
@@ -22,10 +23,16 @@ bool is_factor(double value) {
   return std::isfinite(value) && value >= 0;
 }
 
-std::uint64_t elements(std::uint64_t rows, std::uint32_t dim) {
+Floats checked_rows(Reader& reader, WeightType values, std::uint64_t rows, std::uint32_t dim) {
   if (dim < 1 || dim > kMaxDim) Reader::fail("dim is not from 1 to 1024");
   if (rows > 0xFFFFFFFF) Reader::fail("there are more than 2^32 - 1 rows");
-  return rows * dim;
+  return read_rows(reader, values, rows, dim);
+}
+
+WeightType decode_values(Reader& reader) {
+  const auto values = static_cast<WeightType>(reader.value<std::uint32_t>());
+  if (name_of(values) == nullptr) Reader::fail("the type of the values is unknown");
+  return values;
 }
 
 }  // namespace
@@ -69,16 +76,18 @@ LookupRequest LookupRequest::decode(std::span<const std::byte> payload) {
 
 Bytes LookupReply::encode() const {
   std::size_t size = 8;
-  for (const TableRows& table : tables) size += 24 + table.weights.size() * 4 + table.missing.size() * 4;
+  for (const TableRows& table : tables) {
+    size += 24 + table.rows * wire_row_bytes(values, table.dim) + table.missing.size() * 4;
+  }
   Writer writer(size);
   writer.value(static_cast<std::uint32_t>(tables.size()));
-  writer.value(std::uint32_t{0});
+  writer.value(static_cast<std::uint32_t>(values));
   for (const TableRows& table : tables) {
     writer.value(table.table);
     writer.value(table.dim);
     writer.value(table.rows);
     writer.value(static_cast<std::uint64_t>(table.missing.size()));
-    writer.array(std::span<const float>(table.weights));
+    write_rows(writer, values, table.dim, table.weights);
     writer.array(std::span<const std::uint32_t>(table.missing));
   }
   return writer.take();
@@ -88,7 +97,7 @@ LookupReply LookupReply::decode(std::span<const std::byte> payload) {
   Reader reader(payload);
   LookupReply reply;
   const auto tables = reader.value<std::uint32_t>();
-  reader.zero();
+  reply.values = decode_values(reader);
   check_count(tables, reader);
   for (std::uint32_t i = 0; i < tables; ++i) {
     TableRows table;
@@ -97,7 +106,7 @@ LookupReply LookupReply::decode(std::span<const std::byte> payload) {
     table.dim = reader.value<std::uint32_t>();
     table.rows = reader.value<std::uint64_t>();
     const auto missing = reader.value<std::uint64_t>();
-    table.weights = reader.floats(elements(table.rows, table.dim));
+    table.weights = checked_rows(reader, reply.values, table.rows, table.dim);
     table.missing = reader.array<std::uint32_t>(missing);
     for (std::size_t m = 0; m < table.missing.size(); ++m) {
       const bool ascending = m == 0 || table.missing[m - 1] < table.missing[m];
@@ -111,18 +120,20 @@ LookupReply LookupReply::decode(std::span<const std::byte> payload) {
 
 Bytes UpdateRequest::encode() const {
   std::size_t size = 16;
-  for (const TableGradients& table : tables) size += 24 + table.ids.size() * 8 + table.gradients.size() * 4;
+  for (const TableGradients& table : tables) {
+    size += 24 + table.ids.size() * (8 + wire_row_bytes(values, table.dim));
+  }
   Writer writer(size);
   writer.value(batch);
   writer.value(static_cast<std::uint32_t>(tables.size()));
-  writer.value(std::uint32_t{0});
+  writer.value(static_cast<std::uint32_t>(values));
   for (const TableGradients& table : tables) {
     writer.value(table.table);
     writer.value(table.dim);
     writer.value(table.learning_rate_factor);
     writer.value(static_cast<std::uint64_t>(table.ids.size()));
     writer.array(std::span<const std::uint64_t>(table.ids));
-    writer.array(std::span<const float>(table.gradients));
+    write_rows(writer, values, table.dim, table.gradients);
   }
   return writer.take();
 }
@@ -132,7 +143,7 @@ UpdateRequest UpdateRequest::decode(std::span<const std::byte> payload) {
   UpdateRequest request;
   request.batch = reader.value<std::uint64_t>();
   const auto tables = reader.value<std::uint32_t>();
-  reader.zero();
+  request.values = decode_values(reader);
   check_count(tables, reader);
   for (std::uint32_t i = 0; i < tables; ++i) {
     TableGradients table;
@@ -143,7 +154,7 @@ UpdateRequest UpdateRequest::decode(std::span<const std::byte> payload) {
     if (!is_factor(table.learning_rate_factor)) Reader::fail("a learning rate factor is not a number >= 0");
     const auto rows = reader.value<std::uint64_t>();
     table.ids = reader.array<std::uint64_t>(rows);
-    table.gradients = reader.floats(elements(rows, table.dim));
+    table.gradients = checked_rows(reader, request.values, rows, table.dim);
     request.tables.push_back(std::move(table));
   }
   reader.end();

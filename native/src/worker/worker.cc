@@ -117,8 +117,14 @@ Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport
 void Worker::configure() {
   std::vector<std::optional<Bytes>> frames;
   for (std::uint32_t s = 0; s < servers(); ++s) {
-    const ConfigureRequest request{
-        s, servers(), options_.trainers, options_.staleness, options_.sync, options_.seed, options_.tables};
+    const ConfigureRequest request{s,
+                                   servers(),
+                                   options_.trainers,
+                                   options_.staleness,
+                                   options_.sync,
+                                   options_.seed,
+                                   options_.tables,
+                                   options_.wire_values};
     frames.emplace_back(drafted(request.encode()));
   }
   require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(frames), options_.timeout));
@@ -208,6 +214,11 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   for (std::uint32_t s = 0; s < servers(); ++s) {
     if (replies[s].frame.empty()) continue;
     decoded.push_back(decode<LookupReply>(replies[s], MessageType::kLookup, s));
+    if (decoded.back().values != options_.wire_values) {
+      throw TransportError("server rank " + std::to_string(s) + ": LOOKUP: values are " +
+                           name_of(decoded.back().values) + ", and this worker wants " +
+                           name_of(options_.wire_values));
+    }
     result->missing_ids += find_rows(decoded.back(), plan, options_.tables, s, row_of);
   }
   for (std::size_t f = 0; f < plan.features.size(); ++f) {
@@ -254,6 +265,13 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
                                 " is not finite");
   }
   take_return(lookup);
+  if (options_.wire_values != WeightType::kFloat32) {
+    for (std::optional<Bytes>& frame : frames) {
+      UpdateRequest request = UpdateRequest::decode(payload_of(*frame));
+      request.values = options_.wire_values;
+      frame = drafted(request.encode());
+    }
+  }
   require_ok(exchange(Channel::kUpdate, MessageType::kUpdate, std::move(frames), options_.timeout));
 }
 
