@@ -57,6 +57,8 @@ def _settings(scratch: Path) -> dict[str, bool | float | int | str | None]:
         # What follows from a condition for every alias of a column: minutes of planning for some dozens of
         # features, and nothing here to be gained by it.
         "spark.sql.constraintPropagation.enabled": "false",
+        # HotSpot interprets larger methods, which dozens of features in one projection make.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
         "spark.python.sql.dataFrameDebugging.enabled": "false",  # several calls per expression for a trace
     }
 
