@@ -113,6 +113,7 @@ gpu-checks: setup ## on a machine with a GPU: the CUDA path against the CPU, and
 
 bench-train: setup $(BENCH_PACKAGES)/.installed ## training beside the dense part alone and peers (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.train $(if $(SMALL),--small) $(ARGS)
+
 bench-spark: setup $(BENCH_PACKAGES)/.installed ## hashing with Spark beside a plain copy, Python and Polars (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.spark $(if $(SMALL),--small) $(ARGS)
 
