@@ -47,9 +47,7 @@ class RemoteTables:
     def shutdown(self) -> None:
         self.call(Message("shutdown"))
 
-    def read(
-        self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]
-    ) -> Activations:
+    def read(self, ids: list[NDArray[np.uint64]], offsets: list[NDArray[np.int64]]) -> Activations:
         """The activations of a batch for evaluation: creates no rows."""
         reply, masks = without_masks(self.call(Message("read", arrays=[*ids, *offsets])))
         return Activations(reply.arrays, [masks.get(feature) for feature in range(len(ids))])
