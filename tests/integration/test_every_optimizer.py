@@ -35,7 +35,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "adam": {"kind": "adam", "learning_rate": 0.05, "beta1": 0.8, "beta2": 0.95, "epsilon": 0.01},
     "ftrl": {"kind": "ftrl", "learning_rate": 5.0, "initial_accumulator": 0.1, "l1": 1e-4, "l2": 0.01},
 }
-POOLINGS = ("sum", "mean")
+POOLINGS = ("sum", "mean", "sqrtn")
 IN_TORCH = ("sgd", "adagrad", "adam")
 
 
