@@ -1,13 +1,16 @@
 """What the dense networks share: a plain MLP and the checks of their arguments and inputs."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as Sizes
 
 import torch
 from torch import Tensor, nn
 
+from persia_core.models.sequence import Sequence
 
-def mlp(sizes: Sequence[int], dropout: float, *, activate_last: bool) -> nn.Sequential:
+
+def mlp(sizes: Sizes[int], dropout: float, *, activate_last: bool) -> nn.Sequential:
     """Linear layers from `sizes[0]` to `sizes[-1]`, with ReLU and dropout after each hidden one.
 
     `activate_last` says whether the last layer counts as hidden.
@@ -25,7 +28,7 @@ def mlp(sizes: Sequence[int], dropout: float, *, activate_last: bool) -> nn.Sequ
 def check_arguments(
     dense_dim: int,
     embedding_dims: dict[str, int],
-    hidden: dict[str, Sequence[int]],
+    hidden: dict[str, Sizes[int]],
     dropout: float,
 ) -> None:
     """Raise ValueError, naming the argument, where a network cannot be built."""
@@ -51,7 +54,10 @@ def equal_dim(embedding_dims: dict[str, int], model: str) -> int:
 
 
 def check_inputs(
-    dense: Tensor, embeddings: dict[str, Tensor], dense_dim: int, embedding_dims: dict[str, int]
+    dense: Tensor,
+    embeddings: Mapping[str, Tensor | Sequence],
+    dense_dim: int,
+    embedding_dims: dict[str, int],
 ) -> list[Tensor]:
     """The embeddings in feature order; ValueError where a name or a shape is not as declared."""
     if dense.dim() != 2 or dense.shape[1] != dense_dim:
@@ -60,8 +66,34 @@ def check_inputs(
         missing = [name for name in embedding_dims if name not in embeddings]
         unknown = [name for name in embeddings if name not in embedding_dims]
         raise ValueError(f"embeddings do not match: missing {missing}, unknown {unknown}")
-    for name, dim in embedding_dims.items():
-        shape = embeddings[name].shape
-        if shape != torch.Size((dense.shape[0], dim)):
-            raise ValueError(f"embedding of {name!r} must be [{dense.shape[0]}, {dim}], got {list(shape)}")
-    return [embeddings[name] for name in embedding_dims]
+    return [
+        _check_pooled(name, embeddings[name], dense.shape[0], dim) for name, dim in embedding_dims.items()
+    ]
+
+
+def _check_pooled(name: str, value: Tensor | Sequence, rows: int, dim: int) -> Tensor:
+    if isinstance(value, Sequence):
+        raise ValueError(
+            f"feature {name!r} is a sequence here: give it another pooling, or take a model for it"
+        )
+    if value.shape != torch.Size((rows, dim)):
+        raise ValueError(f"embedding of {name!r} must be [{rows}, {dim}], got {list(value.shape)}")
+    return value
+
+
+def check_sequence(name: str, embeddings: Mapping[str, Tensor | Sequence], rows: int, dim: int) -> Sequence:
+    """The sequence called `name`; ValueError where it is missing, is pooled, or has another shape."""
+    value = embeddings.get(name)
+    if value is None:
+        raise ValueError(f"embeddings do not match: sequence {name!r} is missing")
+    if not isinstance(value, Sequence):
+        raise ValueError(f"feature {name!r} must be a sequence: give it pooling: sequence")
+    shape = value.rows.shape
+    if value.rows.dim() != 3 or shape[0] != rows or shape[2] != dim:
+        raise ValueError(f"rows of sequence {name!r} must be [{rows}, length, {dim}], got {list(shape)}")
+    if value.mask.shape != shape[:2] or value.mask.dtype != torch.bool:
+        raise ValueError(
+            f"mask of sequence {name!r} must be bool {list(shape[:2])}, got {value.mask.dtype} "
+            f"{list(value.mask.shape)}"
+        )
+    return value

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,13 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from persia_core.models.by_path import model_class
+from persia_core.models.dcn_v2 import DCNv2
 from persia_core.models.deepfm import DeepFM
 from persia_core.models.dlrm import DLRM
 from persia_core.models.dnn import DNN
+from persia_core.models.sequence import Sequence
 
 DIMS = {"user": 4, "item": 4, "genres": 4}
-MODELS = [DLRM, DNN, DeepFM]
-Model = type[DLRM] | type[DNN] | type[DeepFM]
+MODELS = [DLRM, DNN, DeepFM, DCNv2]
+Model = type[DLRM] | type[DNN] | type[DeepFM] | type[DCNv2]
 Array = npt.NDArray[np.float64]
 
 
@@ -108,6 +111,15 @@ def test_deepfm_equals_its_formula(dense_dim: int) -> None:
     dense, embeddings = batch(9, dense_dim, DIMS)
     expected = [oracle_deepfm(model, x, rows, list(DIMS)) for x, rows in rows_of(dense, embeddings)]
     np.testing.assert_allclose(model(dense, embeddings).detach().numpy(), expected, 1e-5, 1e-5)
+
+
+def test_dnn_takes_the_five_layers_of_the_paper() -> None:
+    """PERSIA (arXiv 2111.05897), section 6: 4096, 2048, 1024, 512 and 256 units."""
+    sizes = (4096, 2048, 1024, 512, 256)
+    model = DNN(2, {"user": 3}, hidden=sizes)
+    linears = [layer for layer in model.layers if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in linears] == [*sizes, 1]
+    assert model(torch.zeros(1, 2), {"user": torch.zeros(1, 3)}).shape == (1,)
 
 
 def test_factorization_machine_equals_the_double_sum_in_float64() -> None:
@@ -233,6 +245,21 @@ def test_inputs_that_do_not_match_are_refused(model_class: Model) -> None:
         model(dense, {**embeddings, "item": torch.zeros(3, 4)})
     with pytest.raises(ValueError, match=r"'item' must be \[4, 4\], got \[4, 5\]"):
         model(dense, {**embeddings, "item": torch.zeros(4, 5)})
+    sequence: dict[str, Any] = {"item": Sequence(torch.zeros(4, 2, 4), torch.ones(4, 2, dtype=torch.bool))}
+    with pytest.raises(ValueError, match="feature 'item' is a sequence here"):
+        model(dense, embeddings | sequence)
+
+
+@pytest.mark.parametrize("dense_dim", [0, 2])
+@pytest.mark.parametrize("model_class", MODELS)
+def test_an_exported_model_takes_any_batch_size(model_class: Model, dense_dim: int) -> None:
+    model = model_class(dense_dim, DIMS).eval()
+    rows = {0: torch.export.Dim("batch")}
+    shapes = (rows, dict.fromkeys(DIMS, rows))
+    exported = torch.export.export(model, batch(4, dense_dim, DIMS), dynamic_shapes=shapes).module()
+    for size in (2, 7):
+        dense, embeddings = batch(size, dense_dim, DIMS)
+        torch.testing.assert_close(exported(dense, embeddings), model(dense, embeddings))
 
 
 @pytest.mark.parametrize(
