@@ -22,6 +22,9 @@ struct FeatureSpec {
 
 inline constexpr std::uint32_t kMaxSequenceLength = 4096;
 
+// Throws std::invalid_argument if there is no such table or pooling, or the length does not go with it.
+void check_feature(const FeatureSpec& feature, std::size_t tables);
+
 // The ids of one feature: those of sample r are ids[offsets[r] .. offsets[r + 1]).
 struct FeatureIds {
   std::span<const std::uint64_t> ids;

@@ -77,6 +77,17 @@ float divisor(Pooling pooling, std::size_t ids) {
 
 }  // namespace
 
+void check_feature(const FeatureSpec& feature, std::size_t tables) {
+  if (feature.table >= tables) throw std::invalid_argument("a feature names a table that is not there");
+  if (name_of(feature.pooling) == nullptr) throw std::invalid_argument("a feature has an unknown pooling");
+  if (feature.length > kMaxSequenceLength ||
+      (feature.pooling == Pooling::kSequence) != (feature.length > 0)) {
+    throw std::invalid_argument("the length of a feature must be from 1 to " +
+                                std::to_string(kMaxSequenceLength) +
+                                " with pooling sequence, and 0 with any other");
+  }
+}
+
 BatchPlan plan_batch(std::span<const FeatureIds> features, std::span<const FeatureSpec> specs,
                      std::span<const TableSpec> tables, std::uint32_t servers) {
   if (features.size() != specs.size()) {

@@ -17,17 +17,6 @@ namespace {
 // requests.
 constexpr double kBulkTimeouts = 30;
 
-void check_feature(const FeatureSpec& feature, std::size_t tables) {
-  if (feature.table >= tables) throw std::invalid_argument("a feature names a table that is not there");
-  if (name_of(feature.pooling) == nullptr) throw std::invalid_argument("a feature has an unknown pooling");
-  if (feature.length > kMaxSequenceLength ||
-      (feature.pooling == Pooling::kSequence) != (feature.length > 0)) {
-    throw std::invalid_argument("the length of a feature must be from 1 to " +
-                                std::to_string(kMaxSequenceLength) +
-                                " with pooling sequence, and 0 with any other");
-  }
-}
-
 // "2", "0.25", "1e+06"
 std::string seconds(std::chrono::duration<double> time) {
   std::array<char, 32> text{};
