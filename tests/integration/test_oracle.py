@@ -116,7 +116,7 @@ def test_every_kind_of_feature_equals_plain_pytorch(
     check_equal(config, rows, TrainingPlace(tmp_path, monkeypatch), steps)
 
 
-def with_sequences() -> ModelConfig:
+def with_sequences(embedding_workers: int) -> ModelConfig:
     """A sequence that shares its table with a categorical feature, one that truncates, and a pooled bag."""
     base = every_kind("adagrad", "sum")
     bag = {"kind": "multi-categorical", "column": "tags", "max_length": 5}
@@ -133,15 +133,16 @@ def with_sequences() -> ModelConfig:
     document = base.model_dump() | {
         "features": features,
         "training": training,
-        "cluster": {"servers": 2, "trainers": 2},
+        "cluster": {"servers": 2, "trainers": 2, "embedding_workers": embedding_workers},
     }
     return parse_config(document, "with_sequences")
 
 
+@pytest.mark.parametrize("embedding_workers", [0, 1])
 def test_sequences_equal_plain_pytorch_and_the_export_predicts_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, embedding_workers: int
 ) -> None:
-    config, steps = with_sequences(), 30
+    config, steps = with_sequences(embedding_workers), 30
     rows = small_rows(64 * steps - 17, seed=5)
     place = TrainingPlace(tmp_path, monkeypatch)
     run_dir = check_equal(config, rows, place, steps)
