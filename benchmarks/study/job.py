@@ -16,7 +16,7 @@ from persia_core.config import ModelConfig
 from persia_core.launch import mpi
 from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.parent import end_with_parent
-from persia_core.launch.segments import DIRECTORY_VARIABLE, segment_directory
+from persia_core.launch.segments import environment_for, segment_directory
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,12 @@ def run_study_job(config: ModelConfig, study: StudyJob) -> None:
         (run_dir / STUDY_FILE).write_text(study.model_dump_json(), encoding="utf-8")
         command = [_OURS if part == _TRAINER else part for part in mpi.mpi_command(job)]
         with segment_directory() as segments:
-            environment = {**os.environ, **mpi.MPI_ENVIRONMENT, mpi.RUN_DIR_VARIABLE: str(run_dir)}
-            if segments is not None:
-                environment[DIRECTORY_VARIABLE] = str(segments)
+            environment = {
+                **os.environ,
+                **mpi.MPI_ENVIRONMENT,
+                **environment_for(segments),
+                mpi.RUN_DIR_VARIABLE: str(run_dir),
+            }
             _run(command, environment, run_dir)
 
 

@@ -20,7 +20,7 @@ from persia_core.exit_codes import ExitCode
 from persia_core.launch.job import JOB_FILE, Job, rank_records
 from persia_core.launch.parent import end_with_parent
 from persia_core.launch.roles import Roles
-from persia_core.launch.segments import DIRECTORY_VARIABLE, segment_directory
+from persia_core.launch.segments import environment_for, segment_directory
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +81,12 @@ def run_job(job: Job) -> None:
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
     command = mpi_command(job)
     with segment_directory() as segments:
-        environment = {**os.environ, **MPI_ENVIRONMENT, RUN_DIR_VARIABLE: str(job.run_dir)}
-        if segments is not None:
-            environment[DIRECTORY_VARIABLE] = str(segments)
+        environment = {
+            **os.environ,
+            **MPI_ENVIRONMENT,
+            **environment_for(segments),
+            RUN_DIR_VARIABLE: str(job.run_dir),
+        }
         code = _run_ranks(job, command, environment)
     if code != 0:
         raise failure_of(job, code)

@@ -1,4 +1,4 @@
-"""Directories for the shared memory of MPI, which ranks that are killed do not remove."""
+"""Directories for what MPI keeps of a job, which a job that is killed does not remove."""
 
 import contextlib
 import fcntl
@@ -10,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path("/dev/shm")  # noqa: S108 - shared memory, not a temporary file
 DIRECTORY_VARIABLE = "OMPI_MCA_btl_sm_backing_directory"  # where ranks are told of it
+# Where mpiexec keeps its sockets, under a name made of its process id. What a killed one leaves there stops a
+# later one with the same id from starting.
+SESSION_VARIABLE = "PRTE_MCA_prte_tmpdir_base"
 
 
 @contextlib.contextmanager
@@ -28,6 +31,11 @@ def segment_directory() -> Iterator[Path | None]:
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         os.close(lock)
+
+
+def environment_for(segments: Path | None) -> dict[str, str]:
+    """What mpiexec is to be told of the directory."""
+    return {} if segments is None else {DIRECTORY_VARIABLE: str(segments), SESSION_VARIABLE: str(segments)}
 
 
 def shared_memory(otherwise: Path) -> Path:

@@ -133,6 +133,7 @@ def test_ending_the_command_ends_its_job(place: TrainingPlace, number: signal.Si
     segments = segments_of(run_dir)
     remove_abandoned()
     assert segments.is_dir(), "another job has removed what is in use"
+    assert list(segments.glob("ompi.*")), "mpiexec keeps its session elsewhere"
     process.send_signal(number)
     assert process.wait(timeout=60) == code
     wait_until(lambda: not list(processes_of(run_dir)))
