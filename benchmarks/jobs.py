@@ -13,6 +13,7 @@ from benchmarks.machine import PROJECT
 from benchmarks.sizes import FEATURES, Size
 from persia_core.embedding.server import server_program
 from persia_core.launch import mpi
+from persia_core.launch.segments import environment_for
 
 
 @dataclass
@@ -42,17 +43,22 @@ def served(size: Size) -> Outcome:
         "rounds": size.rounds,
         "tries": size.tries,
     }
+    return Outcome(**beside_a_server("benchmarks.served", settings, {}))
+
+
+def beside_a_server(module: str, settings: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
+    """What a rank that runs `module` leaves, beside one embedding server in an MPI job.
+
+    Its arguments are the settings as JSON, and the path of the JSON document that it is to write.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "served.json"
+        result = Path(directory) / "result.json"
         command = [
             str(Path(sys.executable).parent / "mpiexec"),
-            *("-n", "1", str(server_program()), ":", "-n", "1", sys.executable, "-m", "benchmarks.served"),
-            *(json.dumps(settings), str(result)),
+            *("-n", "1", str(server_program()), ":"),
+            *("-n", "1", sys.executable, "-m", module, json.dumps(settings), str(result)),
         ]
-        environment = {
-            **os.environ,
-            **mpi.MPI_ENVIRONMENT,
-            "OMPI_MCA_btl_sm_backing_directory": directory,
-        }
-        subprocess.run(command, cwd=PROJECT, env=environment, check=True)
-        return Outcome(**json.loads(result.read_text(encoding="utf-8")))
+        of_the_job = {**mpi.MPI_ENVIRONMENT, **environment_for(Path(directory))}
+        subprocess.run(command, cwd=PROJECT, env={**os.environ, **of_the_job, **environment}, check=True)
+        found: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        return found

@@ -4,20 +4,15 @@
 """
 
 import argparse
-import json
 import logging
 import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchmarks import plot_train, report
 from benchmarks.harness import QUIET_CORES, Samples
+from benchmarks.jobs import beside_a_server
 from benchmarks.machine import PROJECT
-from persia_core.embedding.server import server_program
-from persia_core.launch import mpi
 
 log = logging.getLogger("benchmarks.train")
 
@@ -28,24 +23,12 @@ SMALL: dict[str, Any] = {"rows": 20_000, "samples": 64, "steps": 3, "rounds": 2,
 
 def job(settings: dict[str, Any]) -> dict[str, Any]:
     """One MPI job: an embedding server, and a trainer in whose process the contestants take turns."""
-    with tempfile.TemporaryDirectory() as directory:
-        result = Path(directory) / "train.json"
-        command = [
-            str(Path(sys.executable).parent / "mpiexec"),
-            *("-n", "1", str(server_program()), ":"),
-            *("-n", "1", sys.executable, "-m", "benchmarks.train_rank", json.dumps(settings), str(result)),
-        ]
-        environment = {
-            **os.environ,
-            **mpi.MPI_ENVIRONMENT,
-            "OMPI_MCA_btl_sm_backing_directory": directory,
-            # As for the store: peers get huge pages too, and OpenMP's threads sleep while they wait.
-            "THP_MEM_ALLOC_ENABLE": "1",
-            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
-        }
-        subprocess.run(command, cwd=PROJECT, env=environment, check=True)
-        outcome: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
-        return outcome
+    environment = {
+        # As for the store: peers get huge pages too, and OpenMP's threads sleep while they wait.
+        "THP_MEM_ALLOC_ENABLE": "1",
+        "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
+    }
+    return beside_a_server("benchmarks.train_rank", settings, environment)
 
 
 def figures_of(dim: int, samples: Samples) -> dict[str, float]:
