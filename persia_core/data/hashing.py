@@ -16,12 +16,13 @@ from persia_core.config.home import work_dir
 from persia_core.data.hashed_writer import ROWS_PER_GROUP, write_parts
 from persia_core.data.rejected import LocatedRows, RejectedRow, locate_rejected, refusal
 from persia_core.data.rejected_store import publish_rejected
+from persia_core.data.replace import existing_manifest, replace_manifest
 from persia_core.data.staging import stage_raw
 from persia_core.data.statistics import PartitionStatistics
 from persia_core.errors import Corrupt, DataInvalid, DiskFull, PersiaError, StorageConflict
 from persia_core.handoff.layout import MANIFEST, hashed_prefix
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of
-from persia_core.handoff.object_store import NotFound, ObjectStore, PreconditionFailed, Stored
+from persia_core.handoff.object_store import ObjectStore, Stored
 from spark_jobs.hash_features import REJECTED, HashReport, hash_files
 from spark_jobs.raw_files import RawFile
 from spark_jobs.session import spark_session
@@ -63,7 +64,7 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
     """
     start = time.monotonic()
     prefix = hashed_prefix(config.dataset.name, ds)
-    existing = _existing(store, prefix)
+    existing = existing_manifest(store, prefix + MANIFEST)
     if existing is not None and not replace:
         _refuse_other_schema(config, store, prefix, existing)
     with _scratch() as scratch:
@@ -203,16 +204,9 @@ def _write(config: ModelConfig, ds: str, report: HashReport, sources: list[Path]
     )
 
 
-def _existing(store: ObjectStore, prefix: str) -> Stored | None:
-    try:
-        return store.get(prefix + MANIFEST)
-    except NotFound:
-        return None
-
-
 def _publish(store: ObjectStore, prefix: str, manifest: Manifest, directory: Path, replace: bool) -> bool:
     """Upload parts, then the manifest. True if the same partition was there already."""
-    existing = _existing(store, prefix)
+    existing = existing_manifest(store, prefix + MANIFEST)
     if existing is not None and _same(store, prefix, existing, manifest, replace):
         log.info("%s holds the same partition already", store.uri(prefix))
         return True
@@ -220,19 +214,10 @@ def _publish(store: ObjectStore, prefix: str, manifest: Manifest, directory: Pat
         store.upload(directory / part.path, prefix + part.path)
         log.info("uploaded part %d of %d to %s", done, len(manifest.parts), store.uri(prefix))
     key = prefix + MANIFEST
-    try:
-        if existing is None:
-            store.put_if_absent(key, manifest.to_bytes())
-        else:
-            store.put_if_match(key, manifest.to_bytes(), existing.etag)
-    except PreconditionFailed as error:
-        now = _existing(store, prefix)
-        if now is not None and _same(store, prefix, now, manifest, replace=False):
-            return True
-        raise StorageConflict(
-            f"{store.uri(key)} was changed by somebody else meanwhile",
-            "see who else hashes this partition, then run again",
-        ) from error
+    if not replace_manifest(
+        store, key, manifest, existing, lambda now: _same(store, prefix, now, manifest, replace=False)
+    ):
+        return True
     log.info("published %s", store.uri(key))
     return False
 

@@ -3,10 +3,11 @@
 import logging
 from pathlib import Path
 
-from persia_core.errors import Corrupt, StorageConflict
+from persia_core.data.replace import existing_manifest, replace_manifest
+from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST, rejected_prefix
 from persia_core.handoff.manifest import Manifest
-from persia_core.handoff.object_store import NotFound, ObjectStore, PreconditionFailed, Stored
+from persia_core.handoff.object_store import ObjectStore, Stored
 
 log = logging.getLogger(__name__)
 
@@ -19,34 +20,15 @@ def publish_rejected(store: ObjectStore, manifest: Manifest, directory: Path) ->
     """
     prefix = rejected_prefix(manifest.lineage.dataset, manifest.lineage.ds)
     key = prefix + MANIFEST
-    existing = _existing(store, key)
+    existing = existing_manifest(store, key)
     if existing is None and not manifest.parts:
         return
     if existing is not None and _same(existing, manifest, key):
         return
     for part in manifest.parts:
         store.upload(directory / part.path, prefix + part.path)
-    try:
-        if existing is None:
-            store.put_if_absent(key, manifest.to_bytes())
-        else:
-            store.put_if_match(key, manifest.to_bytes(), existing.etag)
-    except PreconditionFailed as error:
-        now = _existing(store, key)
-        if now is not None and _same(now, manifest, key):
-            return
-        raise StorageConflict(
-            f"{store.uri(key)} was changed by somebody else meanwhile",
-            "see who else hashes this partition, then run again",
-        ) from error
-    log.info("rejected rows are in %s", store.uri(prefix))
-
-
-def _existing(store: ObjectStore, key: str) -> Stored | None:
-    try:
-        return store.get(key)
-    except NotFound:
-        return None
+    if replace_manifest(store, key, manifest, existing, lambda now: _same(now, manifest, key)):
+        log.info("rejected rows are in %s", store.uri(prefix))
 
 
 def _same(existing: Stored, manifest: Manifest, key: str) -> bool:
