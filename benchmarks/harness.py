@@ -13,7 +13,7 @@ from benchmarks.machine import Others, available_bytes
 log = logging.getLogger(__name__)
 
 QUIET_CORES = 0.2
-SPARE_MEMORY = 0.9  # of what is available; the rest is for batches and the neighbours
+SPARE_MEMORY = 0.95  # of what is available; the rest is for batches and the neighbours
 
 Measurements = Mapping[str, float]  # what is measured -> its value
 Result = TypeVar("Result")

@@ -18,11 +18,11 @@ _COLOURS = {
 _SHOWN = {
     "ours": ("elementwise", "ours"),
     "reference": ("elementwise", "reference"),
-    "limit": ("elementwise", "limit"),
+    "limit": ("limit", "limit"),
     "torch": ("torch", "torch"),
     "ours, row-wise": ("row-wise", "ours"),
     "fbgemm": ("row-wise", "fbgemm"),
-    "fbgemm, one feature": ("row-wise", "fbgemm, one feature"),
+    "fbgemm, one feature": ("row-wise, one feature", "fbgemm, one feature"),
 }
 
 

@@ -41,9 +41,9 @@ FULL = Size(
     batch=SAMPLES * FEATURES,
     batches=60,
     per_sample=10,
-    rounds=5,
-    tries=4,
-    served_batches=60,
+    rounds=15,
+    tries=2,
+    served_batches=240,
     memory_rows=(100_000, 1_000_000, 4_000_000),
 )
 SMALL = Size(

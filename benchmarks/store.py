@@ -64,15 +64,17 @@ def ratios(results: Results) -> dict[str, float]:
         if rows != largest:
             continue
         samples = results[rows, dim, company]
-        if company == "row-wise":
-            for what, short in (("lookup", "lookup"), ("lookup+update", "update")):
-                for other, name in (("fbgemm", "fbgemm"), ("fbgemm, one feature", "fbgemm_one_feature")):
-                    figures[f"{short}_vs_{name}_dim{dim}"] = samples.ratio("ours", other, f"zipf {what}")
-        if company == "elementwise":
-            for other in ("reference", "limit"):
-                figures[f"update_vs_{other}_dim{dim}"] = samples.ratio("ours", other, "zipf lookup+update")
-        if company == "torch":
-            figures[f"update_vs_torch_dim{dim}"] = samples.ratio("ours", "torch", "zipf lookup+update")
+        against = {
+            "row-wise": (("fbgemm", "fbgemm", ("lookup", "update")),),
+            "row-wise, one feature": (("fbgemm, one feature", "fbgemm_one_feature", ("lookup", "update")),),
+            "elementwise": (("reference", "reference", ("update",)),),
+            "limit": (("limit", "limit", ("update",)),),
+            "torch": (("torch", "torch", ("update",)),),
+        }.get(company, ())
+        for other, name, measured in against:
+            for short in measured:
+                kind = f"zipf {'lookup+update' if short == 'update' else short}"
+                figures[f"{short}_vs_{name}_dim{dim}"] = samples.ratio("ours", other, kind)
     return {name: value for name, value in figures.items() if value is not None}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from persia_core import __version__
-from persia_core.cli_commands import COMMANDS
+from persia_core.commands import COMMANDS
 from persia_core.errors import PersiaError
 from persia_core.exit_codes import ExitCode
 

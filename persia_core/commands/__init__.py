@@ -1,0 +1,15 @@
+"""The commands of `persia`, a module per group: their arguments, and the function that each calls.
+
+Nothing heavy is imported before a command runs, so that `--help` is quick.
+"""
+
+from persia_core.commands import config, data, handoff, platform, training, validation
+
+COMMANDS = (
+    *platform.COMMANDS,
+    *data.COMMANDS,
+    *training.COMMANDS,
+    *validation.COMMANDS,
+    *handoff.COMMANDS,
+    *config.COMMANDS,
+)
