@@ -43,11 +43,13 @@ def served(size: Size) -> Outcome:
         "rounds": size.rounds,
         "tries": size.tries,
     }
-    return Outcome(**beside_a_server("benchmarks.served", settings, {}))
+    return Outcome(**beside_a_server("benchmarks.served", settings, {}, []))
 
 
-def beside_a_server(module: str, settings: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
-    """What a rank that runs `module` leaves, beside one embedding server in an MPI job.
+def beside_a_server(
+    module: str, settings: dict[str, Any], environment: dict[str, str], options: list[str]
+) -> dict[str, Any]:
+    """What a rank that runs `module` leaves, beside one embedding server with `options` in an MPI job.
 
     Its arguments are the settings as JSON, and the path of the JSON document that it is to write.
     """
@@ -55,7 +57,7 @@ def beside_a_server(module: str, settings: dict[str, Any], environment: dict[str
         result = Path(directory) / "result.json"
         command = [
             str(Path(sys.executable).parent / "mpiexec"),
-            *("-n", "1", str(server_program()), ":"),
+            *("-n", "1", str(server_program()), *options, ":"),
             *("-n", "1", sys.executable, "-m", module, json.dumps(settings), str(result)),
         ]
         of_the_job = {**mpi.MPI_ENVIRONMENT, **environment_for(Path(directory))}

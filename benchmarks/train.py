@@ -28,7 +28,8 @@ def job(settings: dict[str, Any]) -> dict[str, Any]:
         "THP_MEM_ALLOC_ENABLE": "1",
         "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"),
     }
-    return beside_a_server("benchmarks.train_rank", settings, environment)
+    options = ["--priority", settings["priority"]]
+    return beside_a_server("benchmarks.train_rank", settings, environment, options)
 
 
 def figures_of(dim: int, samples: Samples) -> dict[str, float]:
@@ -49,12 +50,14 @@ def main() -> None:
     parser.add_argument("--rows", type=int, help="rows of the table")
     parser.add_argument("--rounds", type=int, help="rounds per dim")
     parser.add_argument("--tries", type=int, help="times that a round is tried while others use the machine")
+    parser.add_argument("--priority", choices=("normal", "idle"), default="idle", help="of our servers")
     parser.add_argument("--only", nargs="+", help="contestants to run")
     parser.add_argument("--out", type=Path, help="directory for the result and the plot")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("benchmarks").setLevel(logging.INFO)
     settings = dict(SMALL if arguments.small else FULL)
+    settings["priority"] = arguments.priority
     settings |= {
         name: value for name in ("rows", "rounds", "tries") if (value := getattr(arguments, name)) is not None
     }

@@ -21,6 +21,7 @@ from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch
 from persia_core.embedding.connect import connect_worker
 from persia_core.embedding.pipeline import EmbeddingPipeline
+from persia_core.embedding.priority import Priority
 from persia_core.models.dlrm import DLRM
 from persia_core.training.dense import DenseTraining
 from persia_core.training.dense_update import dense_update
@@ -155,7 +156,8 @@ class Fbgemm:
 class Ours:
     """The product: mode hybrid, rows on an embedding server of one thread, elementwise Adagrad."""
 
-    def __init__(self, rows: int, dim: int, samples: int, directory: Path) -> None:
+    def __init__(self, rows: int, dim: int, samples: int, directory: Path, priority: Priority) -> None:
+        self._priority = priority
         self._config = _config(rows, dim, samples)
         self._group = TrainerGroup.join(0, 1, "cpu", directory / "rendezvous", 1, 60.0, 600.0)
         self._worker = connect_worker(self._config, 0)
@@ -178,7 +180,7 @@ class Ours:
 
     def train(self, steps: list[Step]) -> None:
         torch.set_num_threads(THREADS)
-        with EmbeddingPipeline(self._worker, iter(steps), STALENESS, self._next) as pipeline:
+        with EmbeddingPipeline(self._worker, iter(steps), STALENESS, self._next, self._priority) as pipeline:
             for ready, inputs in self._staging.ahead(pipeline):
                 result = self._step.run(inputs, ready.batch.data.rows)
                 if result.skip is not None:

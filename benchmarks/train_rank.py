@@ -40,7 +40,7 @@ def main() -> None:
     logging.getLogger("benchmarks").setLevel(logging.INFO)
     rows, dim = settings["rows"], settings["dim"]
     batches = Batches(rows, settings["samples"], settings["steps"], settings["rounds"])
-    ours = Ours(rows, dim, settings["samples"], Path(sys.argv[2]).parent)
+    ours = Ours(rows, dim, settings["samples"], Path(sys.argv[2]).parent, settings["priority"])
 
     def contestant(name: str, bytes_per_row: int, make: Any) -> Contestant:
         def open_it() -> AbstractContextManager[Measure]:

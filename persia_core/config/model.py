@@ -94,6 +94,9 @@ class Cluster(Section):
     trainers: Annotated[int, Field(ge=1, le=1024)] = 1
     # Ranks that read the data and look up for the trainers; 0: each trainer does it in its own process.
     embedding_workers: Annotated[int, Field(ge=0, le=1024)] = 0
+    # Of servers, of embedding workers, and of the threads that look up and update in a trainer. idle: they
+    # take only cores that the dense network, and whatever else runs on the host, leaves.
+    embedding_priority: Literal["normal", "idle"] = "normal"
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
     # In which rows and gradients travel between workers and servers, which compute in float32 all the same.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from persia_core._native import EmbeddingWorker, Lookup
 from persia_core.data.batch import HashedBatch
 from persia_core.embedding.interface import Ready
+from persia_core.embedding.priority import Priority, run_at
 
 
 class HasData(Protocol):
@@ -37,11 +38,17 @@ class EmbeddingPipeline(Generic[Batch]):
     """
 
     def __init__(
-        self, worker: EmbeddingWorker, batches: Iterator[Batch], staleness: int, first_batch: int = 0
+        self,
+        worker: EmbeddingWorker,
+        batches: Iterator[Batch],
+        staleness: int,
+        first_batch: int = 0,
+        priority: Priority = "normal",
     ) -> None:
         self._worker = worker
         self._batches = batches
         self._next = first_batch
+        self._priority = priority
         self._permits = threading.Semaphore(staleness)
         self._ready: queue.Queue[Ready[Batch] | None] = queue.Queue()
         self._returned: queue.Queue[Callable[[], None] | None] = queue.Queue()
@@ -116,6 +123,7 @@ class EmbeddingPipeline(Generic[Batch]):
             raise self._error
 
     def _guard(self, target: Callable[[], None]) -> None:
+        run_at(self._priority)
         try:
             target()
         except BaseException as error:  # carried over to the caller's thread

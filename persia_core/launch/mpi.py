@@ -67,6 +67,7 @@ def mpi_command(job: Job) -> list[str]:
         *("--threads", str(config.cluster.server_threads)),
         *("--workers-per-rank", str(config.cluster.workers_per_rank)),
         *("--max-buffered-bytes", str(config.cluster.max_buffered_bytes)),
+        *("--priority", config.cluster.embedding_priority),
         *(workers if roles.embedding_workers else []),
         *(":", "-n", str(roles.trainers), sys.executable, "-m", "persia_core.training.main", job_file),
     ]

@@ -62,7 +62,8 @@ class LocalEmbeddings:
     def pipeline(self, order: SampleOrder) -> Pipeline[TrainerBatch]:
         trainers = self._config.cluster.trainers
         batches = trainer_batches(self._config, self._partition, order, self._trainer, trainers)
-        return EmbeddingPipeline(self._worker, batches, self._config.training.staleness)
+        staleness, priority = self._config.training.staleness, self._config.cluster.embedding_priority
+        return EmbeddingPipeline(self._worker, batches, staleness, priority=priority)
 
     def close(self) -> None:
         """There is nobody to tell."""

@@ -7,6 +7,7 @@ from typing import Any
 from persia_core.config import ModelConfig
 from persia_core.data.partition import LocalPartition, reopen_partition
 from persia_core.embedding.connect import connect_worker
+from persia_core.embedding.priority import run_at
 from persia_core.embedding.remote.mpi_line import BATCHES_TAG, CONTROL_TAG, MpiLine
 from persia_core.embedding.remote.service import TrainerService
 from persia_core.errors import DataInvalid
@@ -21,6 +22,7 @@ def serve_trainers(job: Job, config: ModelConfig, rank: int) -> None:
 
     Raises the first error that could not be given to a trainer; the caller ends the job.
     """
+    run_at(config.cluster.embedding_priority)  # the threads of all services inherit it
     roles = Roles.of(config.cluster)
     trainers = roles.trainers_of(rank - roles.rank_of_worker(0))
     services = [_service(job, config, roles, trainer, number) for number, trainer in enumerate(trainers)]

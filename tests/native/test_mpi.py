@@ -92,7 +92,8 @@ def test_help_and_version_need_no_mpi() -> None:
         assert "persia-embedding-server" in result.stdout
     for wrong, named in (
         (["--nonsense"], "--nonsense"),
-        (["--threads"], "--threads needs a number"),
+        (["--threads"], "--threads needs a value"),
+        (["--priority", "high"], "--priority must be normal or idle, not high"),
         (["--threads", "0"], "must be from 1 to 256"),
         (["--threads", "2x"], "must be from 1 to 256, not 2x"),
         (["--workers-per-rank", "0"], "must be from 1 to 1024"),
@@ -190,11 +191,11 @@ time.sleep(120)
 
 @contextmanager
 def waiting_job(
-    directory: Path, script: str | None = None, *arguments: str, threads: int = 1
+    directory: Path, script: str | None = None, *arguments: str, threads: int = 1, priority: str = "normal"
 ) -> Iterator[tuple[subprocess.Popen[str], psutil.Process, list[psutil.Process]]]:
     """A job of one server and a trainer that is ready: mpiexec, the server, and all processes."""
     trainer = [sys.executable, "-c", script or WAITING_TRAINER, *arguments]
-    server_command = [str(server_program()), "--threads", str(threads)]
+    server_command = [str(server_program()), "--threads", str(threads), "--priority", priority]
     job = subprocess.Popen(
         [MPIEXEC, "-n", "1", *server_command, ":", "-n", "1", *trainer],
         env=environment(directory),
@@ -304,3 +305,11 @@ def test_an_idle_server_leaves_the_cores_alone(tmp_path: Path) -> None:
             time.sleep(3)
             shares.append((used() - before) / (time.monotonic() - start))
         assert shares[-1] < 0.1, shares
+
+
+@pytest.mark.parametrize(("priority", "policy"), [("normal", os.SCHED_OTHER), ("idle", os.SCHED_IDLE)])
+def test_all_threads_of_a_server_run_at_its_priority(tmp_path: Path, priority: str, policy: int) -> None:
+    with waiting_job(tmp_path, IDLE_TRAINER, threads=2, priority=priority) as (_, server, _):
+        of_threads = {os.sched_getscheduler(thread.id) for thread in server.threads()}
+        assert len(server.threads()) >= 2
+        assert of_threads == {policy}

@@ -32,6 +32,7 @@ def test_servers_are_told_their_threads_and_their_limit() -> None:
     assert servers[servers.index("--threads") + 1] == "3"
     assert servers[servers.index("--max-buffered-bytes") + 1] == str(5 << 30)
     assert servers[servers.index("--workers-per-rank") + 1] == "1"
+    assert servers[servers.index("--priority") + 1] == "normal"
     assert command[command.index(":") + 1 :][:2] == ["-n", "4"]
 
 

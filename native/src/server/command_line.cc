@@ -30,6 +30,7 @@ CommandLine wrong(const std::string& what) {
 
 const char* const kHelp =
     "usage: persia-embedding-server [--threads N] [--workers-per-rank N] [--max-buffered-bytes N]\n"
+    "                               [--priority normal|idle]\n"
     "       persia-embedding-server --help | --version\n"
     "\n"
     "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
@@ -40,6 +41,8 @@ const char* const kHelp =
     "                 embedding workers that a rank may have, 1 to 1024 (default 1)\n"
     "  --max-buffered-bytes N\n"
     "                 of requests that are coming in and replies that are going out (default 8 GiB)\n"
+    "  --priority normal|idle\n"
+    "                 idle: run only on cores that nothing else on the host wants (default normal)\n"
     "\n"
     "exit codes:\n"
     "    0  a trainer asked it to end\n"
@@ -57,10 +60,11 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
   }
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
     const std::string name = arguments[i];
-    if (name != "--threads" && name != "--workers-per-rank" && name != "--max-buffered-bytes") {
+    if (name != "--threads" && name != "--workers-per-rank" && name != "--max-buffered-bytes" &&
+        name != "--priority") {
       return wrong("unknown argument " + name);
     }
-    if (i + 1 == arguments.size()) return wrong(name + " needs a number");
+    if (i + 1 == arguments.size()) return wrong(name + " needs a value");
     const std::string text = arguments[i + 1];
     if (name == "--threads") {
       const auto threads = number<std::uint32_t>(text, 1, kMaxThreads);
@@ -70,6 +74,9 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
       const auto workers = number<std::uint32_t>(text, 1, kMaxWorkersPerRank);
       if (!workers) return wrong("--workers-per-rank must be from 1 to 1024, not " + text);
       line.workers_per_rank = *workers;
+    } else if (name == "--priority") {
+      if (text != "normal" && text != "idle") return wrong("--priority must be normal or idle, not " + text);
+      line.idle_priority = text == "idle";
     } else {
       const auto bytes = number<std::uint64_t>(text, 1, ~std::uint64_t{0});
       if (!bytes) return wrong("--max-buffered-bytes must be a number above 0, not " + text);

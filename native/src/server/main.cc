@@ -1,4 +1,5 @@
 // persia-embedding-server: one rank of the MPI job. Its rank in MPI_COMM_WORLD is its server index.
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -41,6 +42,12 @@ void end_with_parent() {
   if (::getppid() != parent) terminated = true;
 }
 
+// Before any thread starts: they inherit it. Whoever has the rights of a user may lower its own priority.
+void run_when_idle() {
+  const sched_param none{};
+  ::sched_setscheduler(0, SCHED_IDLE, &none);
+}
+
 int run(const persia::CommandLine& line) {
   std::uint32_t rank = 0;
   try {
@@ -81,5 +88,6 @@ int main(int argc, char** argv) {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGTERM, &action, nullptr);
   end_with_parent();
+  if (line.idle_priority) run_when_idle();
   return run(line);
 }
