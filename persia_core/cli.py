@@ -46,6 +46,8 @@ def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namesp
     except PersiaError as error:
         if arguments.verbose:
             traceback.print_exc()
+        if error.result is not None and getattr(arguments, "result_file", None):
+            _write_result(Path(arguments.result_file), error.result)
         print(f"error: {error}", file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:

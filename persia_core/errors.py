@@ -6,15 +6,17 @@ from persia_core.exit_codes import ExitCode
 class PersiaError(Exception):
     """An error with a remedy; the command ends with `exit_code` and prints no traceback.
 
-    `what` names the thing that is wrong (file, key, rank, partition), `remedy` what to do.
+    `what` names the thing that is wrong (file, key, rank, partition), `remedy` what to do. `result` is what
+    the command found out all the same, in the form of its result; None if that is nothing.
     """
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
 
-    def __init__(self, what: str, remedy: str) -> None:
+    def __init__(self, what: str, remedy: str, *, result: object = None) -> None:
         super().__init__(what, remedy)
         self.what = what
         self.remedy = remedy
+        self.result = result
 
     def __str__(self) -> str:
         return f"{self.what}\n  what to do: {self.remedy}"

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import GrownSection, Name, Section
+from persia_core.config.data_checks import DataChecks
 from persia_core.config.derived_features import CrossFeature
 from persia_core.config.features import (
     ROW_OVERHEAD_BYTES,
@@ -72,18 +73,6 @@ class Dataset(GrownSection):
         if self.time_format is not None and self.time_column is None:
             raise ValueError("time_format needs time_column")
         return self
-
-
-class DataChecks(GrownSection):
-    """What a hashed partition must hold to be trained on."""
-
-    later_keys: ClassVar[frozenset[str]] = frozenset({"max_rejected_share"})
-
-    min_rows: Annotated[int, Field(ge=1)] = 1
-    label_rate: tuple[float, float] = (0.001, 0.999)
-    max_missing_share: Annotated[float, Field(ge=0, le=1)] = 1.0
-    max_rejected_share: Annotated[float, Field(ge=0, le=1)] = 0.1  # of raw rows; above it hashing fails
-    partition_days: Annotated[int, Field(ge=1)] = 1  # that a partition covers, from its ds on
 
 
 class Cluster(Section):

@@ -1,8 +1,4 @@
-"""Running Great Expectations and keeping its Data Docs.
-
-Its pages are the detail for those who want it; they load their styles from the network, and what the
-pipeline decides by is the verdict.
-"""
+"""Running Great Expectations and keeping its Data Docs: the detail, where the verdict is not enough."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from persia_core.validation.data_rules import Rule
 from persia_core.validation.expectations import great_expectations
+from persia_core.validation.offline_pages import offline
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _SITE = "local"
-_LEFT_OUT = {".otf", ".gif"}  # fonts and tutorial animations: megabytes for every partition
+_PAGES = ("expectations/", "validations/")  # its index needs scripts of the network; the verdict stands in
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,11 @@ class DataDocs:
         return [found[position] for position in range(len(rules))]
 
     def build(self) -> list[str]:
-        """Build the pages; returns the paths of all files to keep, relative to the site."""
+        """Build the pages, whole without a network; returns the paths of those to keep, in the site."""
         self._context.build_data_docs(site_names=[_SITE])
-        files = (path for path in self._site.rglob("*") if path.is_file() and path.suffix not in _LEFT_OUT)
-        return sorted(path.relative_to(self._site).as_posix() for path in files)
+        pages = sorted(path.relative_to(self._site).as_posix() for path in self._site.rglob("*.html"))
+        kept = [page for page in pages if page.startswith(_PAGES)]
+        for page in kept:
+            path = self._site / page
+            path.write_text(offline(path.read_text(encoding="utf-8")), encoding="utf-8")
+        return kept

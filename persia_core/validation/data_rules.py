@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
+
+import pyarrow.compute as pc
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import DenseFeature
@@ -19,12 +21,13 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True)
 class Rule:
-    """`say` words an observed value; `expected` is what comes after it."""
+    """`say` words an observed value; `expected` is what comes after it; `severity`: what breaking it is."""
 
     name: str
     expectation: Any
     expected: str
     say: Callable[[Any], str]
+    severity: Literal["warn", "fail"] = "fail"
 
     def reason(self, observed: Any) -> str:
         """One sentence: what was found and what was expected."""
@@ -43,13 +46,15 @@ def figures(config: ModelConfig, manifest: Manifest, sample: PartitionSample) ->
         "rows_kept": details.get("rows_kept", UNKNOWN),
         "label_rate": details.get("label_rate", UNKNOWN),
     }
+    if config.dataset.time_column is not None and sample.rows is not None and sample.rows.num_rows:
+        found["newest_time"] = pc.max(sample.rows[TIME]).as_py()
     for feature in config.features:
         missing = details.get("features", {}).get(feature.name, {}).get("missing")
-        found[_missing_share(feature.name)] = UNKNOWN if missing is None or not rows else missing / rows
+        found[missing_share(feature.name)] = UNKNOWN if missing is None or not rows else missing / rows
     return found
 
 
-def figure_rules(config: ModelConfig, rows: int) -> list[Rule]:
+def figure_rules(config: ModelConfig, ds: str, rows: int) -> list[Rule]:
     """Rules over the one-row frame of `figures`; `rows` is the number of rows in the files."""
     gxe = expectation_classes()
 
@@ -88,11 +93,13 @@ def figure_rules(config: ModelConfig, rows: int) -> list[Rule]:
             lambda rate: f"label rate {_known(rate)}",
         ),
     ]
+    if config.dataset.time_column is not None:
+        rules.append(_newest_time_rule(ds))
     return rules + [
         Rule(
             f"missing share of {feature.name}",
             gxe.ExpectColumnValuesToBeBetween(
-                column=_missing_share(feature.name), min_value=0, max_value=checks.max_missing_share
+                column=missing_share(feature.name), min_value=0, max_value=checks.max_missing_share
             ),
             f"at most {checks.max_missing_share:.4g}",
             _say_share(feature.name),
@@ -159,12 +166,36 @@ def _time_rules(config: ModelConfig, ds: str) -> list[Rule]:
     ]
 
 
+def _newest_time_rule(ds: str) -> Rule:
+    """A partition may hold older rows; if it holds no others, an old day was delivered again."""
+    begin = datetime.fromisoformat(ds).replace(tzinfo=UTC)
+    reached = expectation_classes().ExpectColumnValuesToBeBetween(
+        column="newest_time", min_value=int(begin.timestamp())
+    )
+    return Rule(
+        "time reaches the day",
+        reached,
+        f"one from {begin:%Y-%m-%d %H:%M} UTC on",
+        lambda time: f"the newest row is of {_moment(time)}",
+        "warn",
+    )
+
+
+def _moment(time: Any) -> str:
+    """A time that is no time of Unix seconds between the years 1 and 9999 as it stands."""
+    try:
+        return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError, OverflowError, OSError):
+        return str(time)
+
+
 def _present(column: str) -> Rule:
     expectation = expectation_classes().ExpectColumnValuesToNotBeNull(column=column)
     return Rule(f"{column} present", expectation, "none to be null or NaN", _say_null(column))
 
 
-def _missing_share(name: str) -> str:
+def missing_share(name: str) -> str:
+    """Name of the figure that is a feature's share of missing values."""
     return f"missing_share.{name}"
 
 

@@ -1,6 +1,6 @@
 """The verdict on a partition as a page: the first thing that who opens the Data Docs sees.
 
-Self-contained, because the pages of Great Expectations show next to nothing without a network.
+Self-contained: it needs no network and no other file.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from persia_core.validation.data_verdict import DataVerdict
 
+_WORDS = {"pass": "passed", "warn": "passed with warnings", "fail": "refused"}
+
 
 def verdict_page(verdict: DataVerdict, pages: Sequence[str]) -> str:
-    """HTML with every check, failed ones first, and links to `pages` (relative paths)."""
+    """HTML with every check, the gravest first, and links to `pages` (relative paths)."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -20,4 +22,4 @@ def verdict_page(verdict: DataVerdict, pages: Sequence[str]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("data_verdict.html.j2").render(verdict=verdict, pages=pages)
+    return environment.get_template("data_verdict.html.j2").render(verdict=verdict, pages=pages, words=_WORDS)

@@ -2,7 +2,9 @@
 
 import html
 import json
+import posixpath
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +57,46 @@ def last(value: Any) -> Callable[[list[Any]], list[Any]]:
     return lambda values: [*values[:-1], value]
 
 
+class Loaded(HTMLParser):
+    """What a page loads, and what it links to."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag in ("script", "link", "img", "iframe", "object", "embed") or "src" in given:
+            self.loaded.append(str(self.get_starttag_text()))
+        link = given.get("href")
+        if tag == "a" and link is not None and not link.startswith("#"):
+            self.links.append(link)
+
+
 def test_a_good_partition_passes_and_its_docs_and_verdict_are_kept(s3_store: S3Store) -> None:
     config = small_config()
     manifest = write_hashed_partition(config, s3_store, DS, small_rows(500), rows_per_part=200)
     verdict = validate_partition(config, s3_store, DS)
-    assert verdict.passed and verdict.reasons == []
+    assert verdict.verdict == "pass" and verdict.reasons == []
     assert (verdict.rows, verdict.sampled_rows, verdict.hashed_digest) == (500, 500, manifest.digest)
     stored = json.loads(s3_store.get(data_verdict("clicks", DS)).data)
     assert stored == verdict.model_dump(mode="json")
     assert verdict.data_docs == data_docs_prefix("clicks", DS) + "index.html"
+    assert verdict.data_docs_uri == s3_store.uri(verdict.data_docs)
     pages = {info.key.removeprefix(data_docs_prefix("clicks", DS)) for info in s3_store.list("data_docs/")}
     index = s3_store.get(verdict.data_docs).data.decode()
     results = {page for page in pages if page.startswith("great_expectations/validations/")}
     assert len(results) == 2
+    for page in results | {page for page in pages if page.startswith("great_expectations/expectations/")}:
+        text = s3_store.get(data_docs_prefix("clicks", DS) + page).data.decode()
+        found = Loaded(text)
+        assert found.loaded == []
+        assert "url(" not in text and "@import" not in text
+        assert "system-ui" in text, "it has styles of its own"
+        linked = {posixpath.normpath(posixpath.join(posixpath.dirname(page), link)) for link in found.links}
+        assert "index.html" in linked and linked <= pages
     assert all(f'href="{page}"' in index for page in results)
     assert all(check.reason in html.unescape(index) for check in verdict.checks)
     assert "passed</span>" in index and "refused" not in index
@@ -154,8 +183,8 @@ def test_each_damage_fails_its_check(store: LocalStore, check: str, change: Chan
         validate_partition(config, store, DS)
     assert reason in caught.value.what
     stored = json.loads(store.get(data_verdict("clicks", DS)).data)
-    assert stored["passed"] is False
-    failed = {found["name"]: found["reason"] for found in stored["checks"] if not found["passed"]}
+    assert stored["verdict"] == "fail"
+    failed = {found["name"]: found["reason"] for found in stored["checks"] if found["status"] == "fail"}
     assert failed[check].startswith(reason)
     assert set(failed) <= {check, *ALSO.get(check, ())}
     page = html.unescape(store.get(data_docs_prefix("clicks", DS) + "index.html").data.decode())
@@ -214,7 +243,7 @@ def test_partitions_of_several_days_may_reach_to_their_end(store: LocalStore) ->
     config = small_config(data_checks={"partition_days": 7})
     rows = small_rows(20, first_second=6 * 86_400)
     write_hashed_partition(config, store, DS, rows)
-    assert validate_partition(config, store, DS).passed
+    assert validate_partition(config, store, DS).verdict == "pass"
     with pytest.raises(DataRefused, match="times before 1970-01-02"):
         validate_partition(small_config(), store, DS)
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persia_core.config.model import DataChecks
+from persia_core.config.data_checks import DataChecks
 from persia_core.data.hashed_writer import ROWS_PER_GROUP
 from persia_core.data.hashing import hash_partition
 from persia_core.data.schema import schema_difference
