@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import MultiCategoricalFeature
+from persia_core.data.schema import WEIGHT
 from persia_core.errors import DataInvalid
 
 
@@ -18,17 +19,24 @@ class HashedBatch:
 
     labels: float32 [n]. dense: float32 [n, D], D the number of dense features, in order of the
     configuration. ids[f]: uint64, flat, of id feature f in order of `config.id_features`; offsets[f]:
-    int64 [n + 1], the bag of sample i is ids[f][offsets[f][i]:offsets[f][i + 1]].
+    int64 [n + 1], the bag of sample i is ids[f][offsets[f][i]:offsets[f][i + 1]]. weights: float32 [n],
+    finite and at least 0; None if samples have none, which is as if all were 1.
     """
 
     labels: NDArray[np.float32]
     dense: NDArray[np.float32]
     ids: list[NDArray[np.uint64]]
     offsets: list[NDArray[np.int64]]
+    weights: NDArray[np.float32] | None = None
 
     @property
     def rows(self) -> int:
         return int(self.labels.shape[0])
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights."""
+        return float(self.rows if self.weights is None else self.weights.sum(dtype=np.float64))
 
 
 def to_arrays(config: ModelConfig, table: pa.Table) -> HashedBatch:
@@ -51,7 +59,10 @@ def to_arrays(config: ModelConfig, table: pa.Table) -> HashedBatch:
         ids.append(flat)
         offsets.append(bounds)
     labels = np.array(table.column("label").to_numpy(), dtype=np.float32)
-    return HashedBatch(labels, dense, ids, offsets)
+    weights = None
+    if config.dataset.weight is not None:
+        weights = np.array(table.column(WEIGHT).to_numpy(), dtype=np.float32)
+    return HashedBatch(labels, dense, ids, offsets, weights)
 
 
 def _one_array(column: Any) -> Any:

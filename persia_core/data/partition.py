@@ -42,6 +42,7 @@ class LocalPartition:
         """
         self.directory = directory
         self.manifest = manifest
+        self.weighted = config.dataset.weight is not None  # whether samples have weights
         self._files: list[pq.ParquetFile] = []
         self._groups: list[_Group] = []
         for position, part in enumerate(manifest.parts):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import LocalPartition, open_partition
+from persia_core.data.schema import WEIGHT
 from persia_core.errors import DataInvalid
 from persia_core.handoff.consume import pick_up_version
 from persia_core.handoff.layout import check_ds
@@ -30,14 +31,15 @@ _PROGRESS_S = 5.0
 
 @dataclass(frozen=True)
 class Predictions:
-    """Of every row of a partition in order: `labels` and `probabilities`, float32 [rows]."""
+    """Of every row of a partition in order: float32 [rows]; `weights` None if samples have none."""
 
     labels: NDArray[np.float32]
     probabilities: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
 
     def summary(self) -> dict[str, float | int | None]:
-        """rows, label_rate, auc, log_loss, normalised_entropy, calibration."""
-        return summary(self.labels, self.probabilities)
+        """Their metrics; see training.metrics.summary."""
+        return summary(self.labels, self.probabilities, self.weights)
 
 
 def evaluate_version(
@@ -65,16 +67,20 @@ def evaluate_version(
 
 def predict_partition(model: ServingModel, partition: LocalPartition) -> Predictions:
     """Score every row; a line of progress every few seconds."""
-    labels, probabilities = [], []
+    labels, probabilities, weights = [], [], []
     told = time.monotonic()
     for start in range(0, partition.rows, _ROWS_AT_ONCE):
         rows = partition.read(start, min(start + _ROWS_AT_ONCE, partition.rows))
         labels.append(rows["label"].to_numpy())
         probabilities.append(model.predict(rows))
+        if partition.weighted:
+            weights.append(rows[WEIGHT].to_numpy())
         if time.monotonic() - told >= _PROGRESS_S:
             told = time.monotonic()
             logger.info("scored %d of %d rows", start + rows.num_rows, partition.rows)
-    return Predictions(np.concatenate(labels), np.concatenate(probabilities))
+    return Predictions(
+        np.concatenate(labels), np.concatenate(probabilities), np.concatenate(weights) if weights else None
+    )
 
 
 @contextmanager

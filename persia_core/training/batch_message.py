@@ -13,18 +13,26 @@ from persia_core.training.order import SampleOrder, Step
 
 def encode_batch(batch: TrainerBatch, pooled: list[NDArray[np.float32]]) -> Message:
     """Everything that the trainer computes on; the ids stay with the embedding worker."""
-    fields = {"step": batch.step.number, "epoch": batch.step.epoch}
     data = batch.data
+    fields = {
+        "step": batch.step.number,
+        "epoch": batch.step.epoch,
+        "total_weight": batch.total_weight,
+        "weighted": data.weights is not None,
+    }
     # A step's rows may be a view of a larger permutation.
     rows = np.ascontiguousarray(batch.step.rows)
-    return Message("ready", fields, [rows, data.labels, data.dense, *pooled])
+    weights = [] if data.weights is None else [data.weights]
+    return Message("ready", fields, [rows, data.labels, data.dense, *weights, *pooled])
 
 
 def decode_batch(message: Message) -> tuple[TrainerBatch, list[NDArray[np.float32]]]:
     """The batch, without ids and offsets, and its pooled activations."""
     rows, labels, dense, *pooled = message.arrays
-    step = Step(message.fields["step"], message.fields["epoch"], rows)
-    return TrainerBatch(step, HashedBatch(labels, dense, [], [])), pooled
+    fields = message.fields
+    weights = pooled.pop(0) if fields["weighted"] else None
+    step = Step(fields["step"], fields["epoch"], rows)
+    return TrainerBatch(step, HashedBatch(labels, dense, [], [], weights), fields["total_weight"]), pooled
 
 
 def order_fields(order: SampleOrder) -> dict[str, Any]:

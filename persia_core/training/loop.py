@@ -50,7 +50,7 @@ def train(
         for ready, inputs in staging.ahead(pipeline):
             number, rows = ready.batch.step.number, ready.batch.step.rows
             samples, outstanding = rows.size, pipeline.outstanding
-            result = step.run(inputs, rows.size)
+            result = step.run(inputs, ready.batch.total_weight)
             account.ids_truncated += ready.lookup.truncated_ids
             if not update.averages:  # each trainer skips, and accounts for, its own samples
                 rows = share(rows, group.trainer, group.trainers)
@@ -67,7 +67,7 @@ def train(
                 if rows.size:
                     step.apply()
                 account.trained(rows)
-                training_log.loss(result.loss, ready.batch.data.rows)
+                training_log.loss(result.loss, ready.batch.data.total_weight)
             training_log.step(
                 number, samples, outstanding, partial(_details, config, dense, first_step + number)
             )

@@ -11,14 +11,24 @@ from numpy.typing import NDArray
 
 from persia_core.checkpoint.layout import METRICS, PARITY
 from persia_core.data.partition import LocalPartition
+from persia_core.data.schema import LABEL, WEIGHT
 
 _LABEL_ROWS = 1 << 18
 
 
 def read_labels(partition: LocalPartition) -> NDArray[np.float32]:
     """All labels of a partition, float32 [rows], in its order."""
+    return _read(partition, LABEL)
+
+
+def read_weights(partition: LocalPartition) -> NDArray[np.float32] | None:
+    """The weights of all samples, float32 [rows], in its order; None if samples have none."""
+    return _read(partition, WEIGHT) if partition.weighted else None
+
+
+def _read(partition: LocalPartition, column: str) -> NDArray[np.float32]:
     pieces = [
-        partition.read(low, min(low + _LABEL_ROWS, partition.rows)).column("label").to_numpy()
+        partition.read(low, min(low + _LABEL_ROWS, partition.rows)).column(column).to_numpy()
         for low in range(0, partition.rows, _LABEL_ROWS)
     ]
     return np.concatenate(pieces).astype(np.float32)

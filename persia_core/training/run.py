@@ -27,7 +27,14 @@ from persia_core.training.group import TrainerGroup
 from persia_core.training.loop import train
 from persia_core.training.metrics import summary
 from persia_core.training.order import SampleOrder
-from persia_core.training.report import read_labels, staleness_of, table_rows_of, write_metrics, write_parity
+from persia_core.training.report import (
+    read_labels,
+    read_weights,
+    staleness_of,
+    table_rows_of,
+    write_metrics,
+    write_parity,
+)
 from persia_core.training.reproducible import compute_reproducibly
 from persia_core.training.slices import Slices, slices_of
 
@@ -193,9 +200,9 @@ class PartitionRun:
         write_metrics(self._job.run_dir, metrics)
 
     def _metrics_of(self, when: str, predicted: NDArray[np.float32]) -> Metrics:
-        labels = read_labels(self._partition)
-        self._slices[when] = slices_of(self._config, self._partition, labels, predicted)
-        return summary(labels, predicted)
+        labels, weights = read_labels(self._partition), read_weights(self._partition)
+        self._slices[when] = slices_of(self._config, self._partition, labels, predicted, weights)
+        return summary(labels, predicted, weights)
 
     def leave(self) -> None:
         """End the servers, once every trainer is done with them."""

@@ -26,6 +26,7 @@ def slices_of(
     partition: LocalPartition,
     labels: NDArray[np.float32],
     probabilities: NDArray[np.float32],
+    weights: NDArray[np.float32] | None = None,
 ) -> Slices:
     """For each of `training.metric_slices` its most frequent values, each with its `summary`.
 
@@ -35,7 +36,7 @@ def slices_of(
     """
     wanted = set(config.training.metric_slices)
     return {
-        feature.name: _slices(config, feature, partition, labels, probabilities)
+        feature.name: _slices(config, feature, partition, labels, probabilities, weights)
         for feature in config.id_features
         if feature.name in wanted
     }
@@ -47,6 +48,7 @@ def _slices(
     partition: LocalPartition,
     labels: NDArray[np.float32],
     probabilities: NDArray[np.float32],
+    weights: NDArray[np.float32] | None,
 ) -> list[dict[str, Any]]:
     column = _column(partition, feature.name)
     known, present = pc.is_valid(column).to_numpy(zero_copy_only=False), column.fill_null(0)
@@ -61,7 +63,10 @@ def _slices(
         found.append((int((~known).sum()), NO_ID, ~known))
     found.sort(key=lambda each: -each[0])
     return [
-        {"value": name, **summary(labels[rows], probabilities[rows])}
+        {
+            "value": name,
+            **summary(labels[rows], probabilities[rows], None if weights is None else weights[rows]),
+        }
         for _, name, rows in found[: config.training.metric_slice_values]
     ]
 

@@ -29,7 +29,8 @@ _ALIGNMENT = 256  # bytes, of what cudaMalloc returns: every array of a block be
 class Inputs:
     """A batch on the device: dense float32 [n, D], labels float32 [n], activations as flat buffers.
 
-    `masks` are bool [n, length] of the features that are sequences, None of the others.
+    `masks` are bool [n, length] of the features that are sequences, None of the others. `weights` are
+    float32 [n], None if samples have none.
     """
 
     dense: Tensor
@@ -38,6 +39,7 @@ class Inputs:
     places: list[Place]
     masks: list[Tensor | None]
     arrival: Any = None  # the event to wait for before use
+    weights: Tensor | None = None
 
 
 class HasLookup(Protocol):
@@ -84,7 +86,9 @@ class HostStaging:
         places = [Place(index, 0, pooled.shape) for index, pooled in enumerate(lookup.pooled)]
         buffers = [torch.from_numpy(pooled.reshape(-1)) for pooled in lookup.pooled]
         masks = [None if mask is None else torch.from_numpy(mask) for mask in lookup.masks]
-        return Inputs(torch.from_numpy(data.dense), torch.from_numpy(data.labels), buffers, places, masks)
+        weights = None if data.weights is None else torch.from_numpy(data.weights)
+        dense, labels = torch.from_numpy(data.dense), torch.from_numpy(data.labels)
+        return Inputs(dense, labels, buffers, places, masks, weights=weights)
 
     def use(self, inputs: Inputs) -> None:
         pass
@@ -150,7 +154,8 @@ class BlockStaging:
         pooled = lookup.pooled
         tables = [[pooled[feature] for feature in group] for group in self._features]
         sequences = {feature: mask for feature, mask in enumerate(lookup.masks) if mask is not None}
-        spans = block.pack([[data.dense], [data.labels], *tables, *([mask] for mask in sequences.values())])
+        samples = [[data.dense], [data.labels], *([] if data.weights is None else [[data.weights]])]
+        spans = block.pack([*samples, *tables, *([mask] for mask in sequences.values())])
         with self._on(self._up):
             memory = block.memory[: block.used].to(self._device, non_blocking=True, copy=True)
             block.copied = self._event()
@@ -159,6 +164,7 @@ class BlockStaging:
         dense, labels, *buffers = [
             array.view(torch.float32) for array in arrays[: len(arrays) - len(sequences)]
         ]
+        weights = None if data.weights is None else buffers.pop(0)
         masks: list[Tensor | None] = [None] * len(pooled)
         for array, (feature, mask) in zip(of_masks, sequences.items(), strict=True):
             masks[feature] = array.view(torch.bool).view(mask.shape)
@@ -169,7 +175,7 @@ class BlockStaging:
                 places[feature] = Place(index, offset, pooled[feature].shape)
                 offset += pooled[feature].size
         in_order = [places[feature] for feature in range(len(places))]
-        return Inputs(dense.view(data.dense.shape), labels, buffers, in_order, masks, block.copied)
+        return Inputs(dense.view(data.dense.shape), labels, buffers, in_order, masks, block.copied, weights)
 
     def use(self, inputs: Inputs) -> None:
         if self._cuda:

@@ -20,7 +20,7 @@ from persia_core.training.staging import Inputs, Staging
 
 @dataclass(frozen=True)
 class StepResult:
-    """`loss` is the sum over this trainer's samples.
+    """`loss` is the sum over this trainer's samples, of each times its weight.
 
     `gradients` are those of the features' activations, to be applied times `scale`. With a reason in
     `skip` they are not to be used, and `apply` is not to be called.
@@ -35,11 +35,12 @@ class StepResult:
 class TrainingStep:
     """Forward, backward and the change of the dense parameters.
 
-    The loss is the mean over the global batch. Where backward averages dense gradients over K trainers,
-    each trainer's loss is K * (sum over its samples) / (samples of the step), and the embedding gradients
-    carry that factor K and are applied times 1/K. In mode async each trainer's loss is (sum over its
-    samples) / (samples of the step): the gradients of K trainers, applied one after another, add up to that
-    of the step, for rows and dense parameters alike.
+    The loss is the mean over the global batch, weighted if samples have weights. Where backward averages
+    dense gradients over K trainers, each trainer's loss is K * (weighted sum over its samples) / (weight of
+    the step), and the embedding gradients carry that factor K and are applied times 1/K. In mode async each
+    trainer's loss is (weighted sum over its samples) / (weight of the step): the gradients of K trainers,
+    applied one after another, add up to that of the step, for rows and dense parameters alike. A step of
+    weight 0 has gradients of 0.
     """
 
     def __init__(
@@ -59,9 +60,10 @@ class TrainingStep:
         self._loss_scale = dense.loss_scale
         self._staging = staging
 
-    def run(self, inputs: Inputs, global_rows: int) -> StepResult:
+    def run(self, inputs: Inputs, total_weight: float) -> StepResult:
         """The gradients of this trainer's share; every trainer calls it for every step, share empty or not.
 
+        `total_weight`: of all samples of the step, over all trainers (their number if they have no weights).
         A non-finite loss, dense gradient or embedding gradient skips the dense and the embedding update of
         the step: on all trainers if it happens on one, in mode async on that one alone. The loss scale
         follows.
@@ -69,10 +71,11 @@ class TrainingStep:
         self._staging.use(inputs)
         self._replica.zero_grad(set_to_none=True)
         logits = self._replica(inputs.dense, inputs.buffers, inputs.places, inputs.masks)
-        loss = binary_cross_entropy_with_logits(logits, inputs.labels, reduction="sum")
+        loss = binary_cross_entropy_with_logits(logits, inputs.labels, weight=inputs.weights, reduction="sum")
         self.network.loss_is_finite = torch.isfinite(loss.detach())
         scale = 1.0 if self._loss_scale is None else self._loss_scale.scale
-        (loss * (scale * self._factor / global_rows)).backward()  # type: ignore[no-untyped-call]
+        share = scale * self._factor / total_weight if total_weight > 0.0 else 0.0
+        (loss * share).backward()  # type: ignore[no-untyped-call]
         report = torch.stack([loss.detach(), self._norm(), *self.network.outcome()])
         gradients, numbers = self._staging.to_host(self.network.gradients, inputs.places, report)
         loss_sum, norm, bad_gradient, bad_loss = numbers

@@ -63,17 +63,18 @@ class TrainingLog:
             self._point(number, details())
         self._progress.advance(1, self._words)
 
-    def loss(self, loss_sum: float, rows: int) -> None:
-        """The sum of the losses of this trainer's `rows` samples of a step that was not skipped."""
+    def loss(self, loss_sum: float, weight: float) -> None:
+        """This trainer's weighted sum of losses in a step that was not skipped, and its sum of weights."""
         self._loss_sum += loss_sum
-        self._loss_rows += rows
+        self._loss_weight += weight
 
     def _begin(self) -> None:
-        self._loss_sum, self._loss_rows, self._samples, self._outstanding, self._steps = 0.0, 0, 0, 0, 0
+        self._loss_sum = self._loss_weight = 0.0
+        self._samples = self._outstanding = self._steps = 0
         self._since = time.monotonic()
 
     def _point(self, number: int, details: dict[str, Any]) -> None:
-        mean = self._loss_sum / self._loss_rows if self._loss_rows else None
+        mean = self._loss_sum / self._loss_weight if self._loss_weight else None
         if mean is not None:
             self._account.losses.append((number, mean))
         point = {
@@ -92,7 +93,7 @@ class TrainingLog:
         self._begin()
 
     def _words(self) -> str:
-        loss = self._loss_sum / self._loss_rows if self._loss_rows else self._last.get("loss")
+        loss = self._loss_sum / self._loss_weight if self._loss_weight else self._last.get("loss")
         rate = self._last.get("samples_per_second")
         words = ["no loss yet" if loss is None else f"loss {loss:.4f}"]
         return ", ".join([*words, *([f"{rate:.0f} samples/s"] if rate is not None else [])])

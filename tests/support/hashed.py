@@ -52,8 +52,8 @@ def is_missing(value: object) -> bool:
 def hashed_table(config: ModelConfig, rows: Rows) -> pa.Table:
     """Raw rows (column name -> values; all columns of equal length) as one hashed table.
 
-    Columns and order as in a hashed partition: label, time, then every feature in order of the
-    configuration; rows by time, then by a hash of their content.
+    Columns and order as in a hashed partition: label, time, the weight if there is one, then every feature in
+    order of the configuration; rows by time, then by a hash of their content.
     """
     labels = [float(value) for value in rows[config.dataset.label]]
     n = len(labels)
@@ -69,6 +69,11 @@ def hashed_table(config: ModelConfig, rows: Rows) -> pa.Table:
         pa.array([labels[i] for i in order], pa.float32()),
         pa.array([times[i] for i in order], pa.int64()),
     ]
+    names = ["label", "time"]
+    if config.dataset.weight is not None:
+        weights = [float(rows[config.dataset.weight][i]) for i in order]
+        arrays.append(pa.array(weights, pa.float32()))
+        names.append("weight")
     for feature, values in columns:
         kind: pa.DataType = pa.int64()
         if isinstance(feature, DenseFeature):
@@ -76,7 +81,7 @@ def hashed_table(config: ModelConfig, rows: Rows) -> pa.Table:
         elif isinstance(feature, MultiCategoricalFeature):
             kind = pa.list_(pa.int64())
         arrays.append(pa.array([values[i] for i in order], kind))
-    return pa.table(arrays, names=["label", "time", *(feature.name for feature in config.features)])
+    return pa.table(arrays, names=[*names, *(feature.name for feature in config.features)])
 
 
 def write_hashed_partition(

@@ -39,6 +39,9 @@ class PlainModel:
         self.dense = build_model(config).to(dtype)
         self.dense_optimizer = build_optimizer(config, self.dense)
         self.labels = torch.tensor(table["label"].to_numpy(), dtype=dtype)
+        weighted = config.dataset.weight is not None
+        weights = table["weight"].to_numpy() if weighted else np.ones(table.num_rows)
+        self.weights = torch.tensor(weights, dtype=dtype)
         columns = [table[feature.name].to_numpy() for feature in config.dense_features]
         dense = np.stack(columns, axis=1) if columns else np.zeros((table.num_rows, 0))
         self.values = torch.tensor(dense, dtype=dtype)
@@ -88,12 +91,14 @@ class PlainModel:
         return found
 
     def step(self, rows: range) -> float:
-        """One step of synchronous SGD on the mean loss of `rows`."""
+        """One step of synchronous SGD on the weighted mean loss of `rows`; weights of 0 change nothing."""
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        loss = nn.functional.binary_cross_entropy_with_logits(
-            self.logits(rows), self.labels[rows.start : rows.stop]
+        losses = nn.functional.binary_cross_entropy_with_logits(
+            self.logits(rows), self.labels[rows.start : rows.stop], reduction="none"
         )
+        weights = self.weights[rows.start : rows.stop]
+        loss = (weights * losses).sum() / (weights.sum() if weights.any() else 1.0)
         loss.backward()  # type: ignore[no-untyped-call]
         for optimizer in self.optimizers:
             optimizer.step()

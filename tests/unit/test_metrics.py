@@ -59,6 +59,53 @@ def test_normalised_entropy_is_the_log_loss_over_that_of_the_base_rate(
     assert normalised_entropy(labels, [rate] * len(labels)) == pytest.approx(1.0)
 
 
+weighted = st.lists(
+    st.tuples(
+        st.integers(0, 1),
+        st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5000001, 0.9, 1.0]),
+        st.sampled_from([0, 1, 2, 5]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@given(weighted)
+def test_a_sample_of_weight_n_counts_as_n_samples(samples: list[tuple[int, float, int]]) -> None:
+    repeated = [(label, score) for label, score, weight in samples for _ in range(weight)]
+    labels, scores, weights = zip(*samples, strict=True)
+    found = summary(labels, scores, weights)
+    assert (found.pop("rows"), found.pop("weight")) == (len(samples), len(repeated))
+    expected = summary([label for label, _ in repeated], [score for _, score in repeated])
+    del expected["rows"]
+    for name, value in expected.items():
+        close = None if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)
+        assert found[name] == close, name
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1e6)), min_size=2, max_size=30))
+def test_weighted_auc_is_the_weight_of_ordered_pairs(samples: list[tuple[int, float, float]]) -> None:
+    positives = [(score, weight) for label, score, weight in samples if label]
+    negatives = [(score, weight) for label, score, weight in samples if not label]
+    pairs = [(v * w, (p > n) + 0.5 * (p == n)) for p, v in positives for n, w in negatives]
+    total = math.fsum(weight for weight, _ in pairs)
+    labels, scores, weights = zip(*samples, strict=True)
+    found = auc(labels, scores, weights)
+    if found is None:
+        assert total == 0.0
+    else:
+        assert found == pytest.approx(math.fsum(w * won for w, won in pairs) / total, abs=1e-9)
+
+
+def test_weights_that_are_none_are_refused() -> None:
+    for wrong in ([1.0, -1.0], [1.0, math.nan], [1.0, math.inf]):
+        with pytest.raises(ValueError, match="finite and at least 0"):
+            log_loss([0, 1], [0.5, 0.5], wrong)
+    with pytest.raises(ValueError, match="2 labels for 1 weights"):
+        summary([0, 1], [0.5, 0.5], [1.0])
+    assert summary([0, 1], [0.5, 0.5], [0.0, 0.0])["auc"] is None
+
+
 def test_undefined_metrics_are_none_not_numbers() -> None:
     assert summary([], []) == {
         "rows": 0,

@@ -11,7 +11,7 @@ from persia_core.data.partition import open_partition
 from persia_core.errors import ConfigError
 from persia_core.handoff.local_store import LocalStore
 from persia_core.training.metrics import summary
-from persia_core.training.report import read_labels
+from persia_core.training.report import read_labels, read_weights
 from persia_core.training.slices import Slices, slices_of
 from tests.support.hashed import hashed_table, make_id, write_hashed_partition
 from tests.support.small_config import small_config, small_rows
@@ -79,3 +79,35 @@ def test_all_values_together_are_all_rows(tmp_path: Path) -> None:
 def test_only_features_of_one_id_can_be_sliced(name: str) -> None:
     with pytest.raises(ConfigError, match=f"no feature called {name} has one id per row"):
         configured(metric_slices=[name])
+
+
+def test_slices_are_weighted(tmp_path: Path) -> None:
+    config = small_config(
+        dataset=small_config().dataset.model_dump() | {"weight": "w"},
+        training={
+            "model": "persia_core.models.dlrm:DLRM",
+            "metric_slices": ["hour"],
+            "metric_slice_values": 24,
+        },
+    )
+    rng = np.random.default_rng(2)
+    rows = small_rows(ROWS, seed=4) | {"w": rng.integers(0, 4, ROWS).tolist()}
+    store = LocalStore(tmp_path / "store")
+    write_hashed_partition(config, store, DS, rows, rows_per_part=150)
+    partition = open_partition(store, config, DS, tmp_path / "work")
+    scores = rng.random(ROWS).astype(np.float32)
+    table = hashed_table(config, rows)
+    weights = read_weights(partition)
+    assert weights is not None and weights.tolist() == table["weight"].to_pylist()
+    found = slices_of(config, partition, read_labels(partition), scores, weights)["hour"]
+    hours = [time % 86_400 // 3600 for time in table["time"].to_pylist()]
+    for each in found:
+        repeated = [
+            row
+            for row, hour in enumerate(hours)
+            if str(hour) == each["value"]
+            for _ in range(int(weights[row]))
+        ]
+        expected = summary(table["label"].to_numpy()[repeated], scores[repeated])
+        assert each["weight"] == len(repeated)
+        assert (each["auc"], each["log_loss"]) == pytest.approx((expected["auc"], expected["log_loss"]))

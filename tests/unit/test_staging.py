@@ -35,14 +35,15 @@ class Arrived:
     lookup: Any
 
 
-def arrived(number: int, rows: int) -> Arrived:
+def arrived(number: int, rows: int, weighted: bool = False) -> Arrived:
     rng = np.random.default_rng(number)
     shapes = [(rows, dim) if length == 0 else (rows, length, dim) for dim, length in SIZES]
     pooled = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
     masks = [None if length == 0 else rng.random((rows, length)) < 0.5 for _, length in SIZES]
     dense = rng.standard_normal((rows, 2)).astype(np.float32)
     labels = rng.standard_normal(rows).astype(np.float32)
-    return Arrived(Carried(HashedBatch(labels, dense, [], [])), Pooled(pooled, masks))
+    weights = rng.random(rows).astype(np.float32) if weighted else None
+    return Arrived(Carried(HashedBatch(labels, dense, [], [], weights)), Pooled(pooled, masks))
 
 
 def features(buffers: list[Any], inputs: Inputs) -> list[Any]:
@@ -74,6 +75,21 @@ def test_batches_of_changing_size_arrive_as_they_were_sent(staging: Staging) -> 
             if arrived_mask is not None:
                 assert arrived_mask.dtype == torch.bool
                 assert np.array_equal(arrived_mask.numpy(), mask)
+
+
+def test_weights_travel_with_their_batch(staging: Staging) -> None:
+    sizes = [5, 0, 7]
+    found = list(staging.ahead(arrived(number, rows, weighted=True) for number, rows in enumerate(sizes)))
+    for number, (_, inputs) in enumerate(found):
+        staging.use(inputs)
+        expected = arrived(number, sizes[number], weighted=True)
+        assert inputs.weights is not None
+        assert np.array_equal(inputs.weights.numpy(), expected.batch.data.weights)
+        assert np.array_equal(inputs.labels.numpy(), expected.batch.data.labels)
+        for sent, came in zip(expected.lookup.pooled, features(inputs.buffers, inputs), strict=True):
+            assert np.array_equal(came.numpy(), sent)
+    [(_, inputs)] = staging.ahead([arrived(0, 3)])
+    assert inputs.weights is None
 
 
 def test_gradients_go_back_to_their_features_and_last_until_acknowledged(staging: Staging) -> None:
