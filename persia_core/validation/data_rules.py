@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import DenseFeature
-from persia_core.data.schema import LABEL, TIME, hashed_columns
+from persia_core.data.schema import LABEL, TIME, WEIGHT, hashed_columns
 from persia_core.handoff.manifest import Manifest
 from persia_core.validation.expectations import expectation_classes
 from persia_core.validation.sample import PartitionSample, prefix_column
@@ -122,6 +122,12 @@ def value_rules(config: ModelConfig, ds: str) -> list[Rule]:
         ),
         *_time_rules(config, ds),
     ]
+    if config.dataset.weight is not None:
+        weights = gxe.ExpectColumnValuesToBeBetween(column=WEIGHT, min_value=0, max_value=FLOAT32_MAX)
+        rules += [
+            _present(WEIGHT),
+            Rule("weight value", weights, "finite numbers of at least 0", _say_values(WEIGHT)),
+        ]
     for feature in config.features:
         name = feature.name
         if isinstance(feature, DenseFeature):

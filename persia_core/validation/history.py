@@ -43,7 +43,8 @@ class History:
     """The partitions before one, oldest first: at most as many as are compared.
 
     `partitions` have the schema of the configuration, `others` another one; `unreadable` are days whose
-    manifest is damaged. `absent`: how many partitions are not there between the newest of them and this one.
+    manifest is damaged or another one's. `absent`: how many partitions are not there between the newest of
+    them and this one.
     """
 
     partitions: list[Past] = field(default_factory=list)
@@ -82,6 +83,10 @@ def read_history(config: ModelConfig, store: ObjectStore, ds: str) -> History:
             log.warning("left out of the comparison: %s", error.what)
             history.unreadable.append(day)
             continue
+        if (manifest.lineage.dataset, manifest.lineage.ds) != (config.dataset.name, day):
+            log.warning("left out of the comparison: the manifest of ds=%s is that of another partition", day)
+            history.unreadable.append(day)
+            continue
         past = past_of(manifest)
         same = past.schema_fingerprint == config.schema_fingerprint()
         (history.partitions if same else history.others).append(past)
@@ -92,7 +97,12 @@ def past_of(manifest: Manifest) -> Past:
     """The figures of a hashed partition, as its manifest has them."""
     details = manifest.details
     rows = _count(details.get("rows_kept")) or 0
-    features: dict[str, Any] = details.get("features", {})
+    listed = details.get("features")
+    features: dict[str, dict[str, Any]] = {
+        name: found
+        for name, found in (listed.items() if isinstance(listed, dict) else ())
+        if isinstance(found, dict)
+    }
     dense = {name: tuple(_number(found.get(key)) for key in _RANGE) for name, found in features.items()}
     return Past(
         ds=manifest.lineage.ds,

@@ -254,12 +254,16 @@ def test_a_damaged_manifest_of_an_earlier_day_is_left_out_and_told(store: LocalS
     config = small_config()
     manifest = today(config, store)
     write_past(store, manifest, before(2))
+    write_past(store, manifest, before(3), features=["no", "figures"], label_rate="high", rows_kept=-1)
     store.put(hashed_prefix("clicks", before(1)) + MANIFEST, b"{")
+    copied = store.get(hashed_prefix("clicks", before(2)) + MANIFEST).data
+    store.put(hashed_prefix("clicks", before(4)) + MANIFEST, copied)
     verdict = validate_partition(config, store, DS)
     assert verdict.verdict == "warn"
-    assert verdict.compared_with == [before(2)]
+    assert verdict.compared_with == [before(3), before(2)]
     assert list(off(verdict)) == ["earlier manifests"]
-    assert before(1) in off(verdict)["earlier manifests"].reason
+    reason = off(verdict)["earlier manifests"].reason
+    assert reason.startswith("2 manifests") and before(1) in reason and before(4) in reason
 
 
 def test_yesterday_delivered_again_is_refused(store: LocalStore) -> None:

@@ -200,6 +200,20 @@ ALSO = {
 }
 
 
+def test_a_weight_that_is_none_fails(store: LocalStore) -> None:
+    config = small_config(dataset=small_config().dataset.model_dump() | {"weight": "w"})
+    table = hashed_table(config, small_rows(60) | {"w": [0.0, 2.5, 1e30] * 20})
+    write_hashed_table(
+        config, store, DS, replaced("weight", last(-1.0))(replaced("weight", first(None))(table))
+    )
+    with pytest.raises(DataRefused) as caught:
+        validate_partition(config, store, DS)
+    assert caught.value.what.removeprefix("partition ds=1970-01-01 of clicks: ").split("; ") == [
+        "weight is null or NaN in 1 of 60 sampled rows, expected none to be null or NaN",
+        "weight is wrong in 1 of 60 sampled rows (-1.0), expected finite numbers of at least 0",
+    ]
+
+
 def test_too_few_rows_and_too_many_missing_values(store: LocalStore) -> None:
     config = small_config(data_checks={"min_rows": 61, "label_rate": [0.9, 0.95], "max_missing_share": 0.2})
     rows = small_rows(60)
