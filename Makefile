@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
-    bench-spark bench-train bench-modes gpu-checks check clean
+    bench-spark bench-train bench-modes bench-checkpoint gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -105,6 +105,9 @@ build/bench/.built: $(wildcard native/bench/*) native/CMakeLists.txt $(VENV)/.re
 
 bench-store: setup $(BENCH_PACKAGES)/.installed build/bench/.built ## the store beside its peers (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.store $(if $(SMALL),--small) $(ARGS)
+
+bench-checkpoint: setup ## saving and restoring tables beside what tmpfs and S3 allow (SMALL=1: tiny)
+	@$(BIN)/python -m benchmarks.checkpoint $(if $(SMALL),--small) $(ARGS)
 
 bench-modes: setup $(BENCH_PACKAGES)/.installed ## sync, hybrid and async: AUC on real data, and throughput against delay (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.modes $(if $(SMALL),--small) $(ARGS)

@@ -182,6 +182,15 @@ class EmbeddingWorker:
         """Give the permit of a training lookup back without an update (a skipped batch)."""
     def save(self, directory: str) -> list[dict[str, object]]:
         """Every server writes `embedding-<server>.safetensors` to `directory`; rows and bytes of each."""
+    def begin_save(self, directory: str) -> None:
+        """The same, written by processes with a snapshot of the tables as they are now: returns at once.
+
+        ServerError while batches are outstanding, or while a save is under way.
+        """
+    def finish_save(self) -> list[dict[str, object]] | None:
+        """What `save` would have returned; None if not all servers are done yet. ServerError if one has failed."""
+    def give_up_save(self) -> None:
+        """End a save that is under way; what it has written is to be thrown away. No error if there is none."""
     def load(self, paths: list[str]) -> list[dict[str, object]]:
         """Every server reads all parts and keeps the rows that are its own. Tables must be empty."""
     def advance_day(self, day: int) -> None:

@@ -184,8 +184,7 @@ auto without_gil(Call call) {
   return call();
 }
 
-nb::list save(Worker& worker, const std::string& directory) {
-  const auto replies = without_gil([&] { return worker.save(directory); });
+nb::list parts_of(const std::vector<SaveReply>& replies) {
   nb::list result;
   for (std::size_t s = 0; s < replies.size(); ++s) {
     nb::dict entry;
@@ -196,6 +195,15 @@ nb::list save(Worker& worker, const std::string& directory) {
     result.append(entry);
   }
   return result;
+}
+
+nb::list save(Worker& worker, const std::string& directory) {
+  return parts_of(without_gil([&] { return worker.save(directory); }));
+}
+
+nb::object finish_save(Worker& worker) {
+  const auto replies = without_gil([&] { return worker.finish_save(); });
+  return replies ? nb::object(parts_of(*replies)) : nb::object(nb::none());
 }
 
 nb::list load(Worker& worker, const std::vector<std::string>& paths) {
@@ -249,6 +257,9 @@ void bind_worker(nb::module_& module) {
            nb::arg("learning_rate_factors") = nb::none())
       .def("discard", &Worker::discard, nb::arg("lookup"), release)
       .def("save", &save, nb::arg("directory"))
+      .def("begin_save", &Worker::begin_save, nb::arg("directory"), release)
+      .def("finish_save", &finish_save)
+      .def("give_up_save", &Worker::give_up_save, release)
       .def("load", &load, nb::arg("paths"))
       .def("advance_day", &Worker::advance_day, nb::arg("day"), release)
       .def("stats", &stats)

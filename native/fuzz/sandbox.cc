@@ -46,6 +46,10 @@ SaveRequest Sandbox::confine(const SaveRequest& request) const {
   return {(choice(request.directory, 4) == 3 ? root_ / "missing" : directory_).string()};
 }
 
+BeginSaveRequest Sandbox::confine(const BeginSaveRequest& request) const {
+  return {confine(SaveRequest{request.directory}).directory};
+}
+
 LoadRequest Sandbox::confine(const LoadRequest& request) const {
   LoadRequest confined;
   for (const std::string& path : request.paths) {

@@ -21,6 +21,7 @@ class Sandbox {
   // The request with other paths: the directory that SAVE may use or one that cannot be written, the part
   // that lies there or no part. The first letter of a path chooses.
   SaveRequest confine(const SaveRequest& request) const;
+  BeginSaveRequest confine(const BeginSaveRequest& request) const;
   LoadRequest confine(const LoadRequest& request) const;
   void write_part(std::span<const std::byte> content) const;
   std::filesystem::path part() const;

@@ -29,7 +29,7 @@ void decode_frame(std::span<const std::byte> bytes) {
 // What a worker does with the bytes of a reply; the decoders of requests too, without a server behind them.
 void decode_reply(std::uint8_t decoder, std::span<const std::byte> bytes) {
   using Decode = void (*)(std::span<const std::byte>);
-  static constexpr std::array<Decode, 11> kDecoders{
+  static constexpr std::array<Decode, 14> kDecoders{
       decode_frame,
       [](auto payload) { static_cast<void>(decode_canonical<LookupReply>(payload)); },
       [](auto payload) { static_cast<void>(decode_canonical<SaveReply>(payload)); },
@@ -41,6 +41,9 @@ void decode_reply(std::uint8_t decoder, std::span<const std::byte> bytes) {
       [](auto payload) { static_cast<void>(decode_canonical<SaveRequest>(payload)); },
       [](auto payload) { static_cast<void>(decode_canonical<LoadRequest>(payload)); },
       [](auto payload) { static_cast<void>(decode_canonical<AdvanceDayRequest>(payload)); },
+      [](auto payload) { static_cast<void>(decode_canonical<BeginSaveRequest>(payload)); },
+      [](auto payload) { static_cast<void>(decode_canonical<FinishSaveRequest>(payload)); },
+      [](auto payload) { static_cast<void>(decode_canonical<FinishSaveReply>(payload)); },
   };
   kDecoders[decoder % kDecoders.size()](bytes);
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 
 #include "canonical.h"
 #include "sandbox.h"
@@ -28,6 +29,10 @@ std::optional<Bytes> confined(const Frame& frame) {
     if (const auto save = decode_canonical<SaveRequest>(frame.payload))
       return sandbox.confine(*save).encode();
   }
+  if (frame.header.type == MessageType::kBeginSave) {
+    if (const auto save = decode_canonical<BeginSaveRequest>(frame.payload))
+      return sandbox.confine(*save).encode();
+  }
   if (frame.header.type == MessageType::kLoad) {
     if (const auto load = decode_canonical<LoadRequest>(frame.payload))
       return sandbox.confine(*load).encode();
@@ -45,7 +50,8 @@ bool ascending(const std::vector<Entry>& tables) {
 }
 
 bool may_change(MessageType type) {
-  return type != MessageType::kStats && type != MessageType::kSave;
+  return type != MessageType::kStats && type != MessageType::kSave && type != MessageType::kBeginSave &&
+         type != MessageType::kFinishSave;
 }
 
 }  // namespace
@@ -169,6 +175,18 @@ void Session::accept(const Asked& asked, const Bytes& payload) {
       check_saved_part(*reply);
       return;
     }
+    case MessageType::kBeginSave:
+      require(configured_ && decode_canonical<BeginSaveRequest>(asked.payload) && payload.empty(),
+              "only a right BEGIN_SAVE is accepted");
+      settle_save();
+      return;
+    case MessageType::kFinishSave: {
+      const auto request = decode_canonical<FinishSaveRequest>(asked.payload);
+      const auto reply = decode_canonical<FinishSaveReply>(payload);
+      require(configured_ && request && reply, "only a right FINISH_SAVE is accepted, with a right reply");
+      require(reply->done != request->give_up, "a save that has settled is done, unless it was given up");
+      return;
+    }
     case MessageType::kLoad:
       require(configured_ && decode_canonical<LoadReply>(payload), "a LOAD has a right reply");
       return;
@@ -225,6 +243,20 @@ void Session::check_saved_part(const SaveReply& reply) const {
     return;
   }
   require(LoadReply::decode(frame.payload).rows == reply.rows, "all rows that were saved are loaded");
+}
+
+void Session::settle_save() {
+  std::uint64_t& last = last_sequence_[{0, 2}];
+  const Bytes payload = FinishSaveRequest{}.encode();
+  while (last < kLastSequence) {
+    const auto replies =
+        server_.handle({0, 2}, make_frame({MessageType::kFinishSave, 0, 2, ++last}, payload));
+    const Frame frame = parse_frame(replies.at(0).frame);
+    if (frame.header.type == MessageType::kError) return;
+    const FinishSaveReply reply = FinishSaveReply::decode(frame.payload);
+    if (reply.done) return check_saved_part(reply.part);
+    std::this_thread::yield();
+  }
 }
 
 // A request of the session's own, which must be accepted; nothing if all sequence numbers are used up.

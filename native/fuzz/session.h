@@ -38,6 +38,8 @@ class Session {
   std::optional<Bytes> ask(MessageType type, const Bytes& payload);
   std::optional<Counters> counters();
   std::optional<Bytes> known_rows();
+  // Until a save on a snapshot is done or has failed: so that an input always does the same.
+  void settle_save();
   bool receive(const Outgoing& reply);
   void accept(const Asked& asked, const Bytes& payload);
   void check_lookup(const LookupRequest& request, const LookupReply& reply) const;

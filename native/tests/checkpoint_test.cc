@@ -5,6 +5,7 @@
 #include "check.h"
 #include "helpers.h"
 #include "persia/safetensors.h"
+#include "persia/sharded_store.h"
 
 namespace persia {
 
@@ -75,6 +76,41 @@ TEST(parts_are_read_by_any_number_of_servers) {
     CHECK(rows == 40);
   }
   CHECK(load_error({path, path}, filled) == ErrorCode::kCorruptPart);
+}
+
+TEST(parts_do_not_depend_on_the_threads_that_write_and_read_them) {
+  const testing::TemporaryDirectory directory;
+  std::vector<TableSpec> tables{testing::table("t", 1, 64), testing::table("u", 2, 1, OptimizerKind::kSgd)};
+  tables[1].weight_type = WeightType::kBfloat16;
+  std::string first;
+  for (const std::uint32_t threads : {1U, 2U, 5U}) {
+    ThreadTeam team(threads);
+    const auto empty = [&] {
+      Stores stores;
+      for (const TableSpec& table : tables)
+        stores.push_back(std::make_unique<ShardedStore>(table, 5, 1, team));
+      return stores;
+    };
+    const Stores filled = empty();
+    for (std::uint64_t prefix = 1; prefix <= 2; ++prefix) {
+      std::vector<std::uint64_t>
+          ids;  // some are hashes, some lie close together; more than fit into a buffer
+      for (std::uint64_t v = 0; v < 6000; ++v) ids.push_back(id(prefix, v % 3 == 0 ? v : mix64(v) >> 8));
+      std::vector<float> rows(ids.size() * 64);
+      filled[prefix - 1]->lookup_training(ids, rows);
+    }
+    const PartSize written = write_part(directory.path(), 0, tables, filled, 7, &team);
+    CHECK(written.rows == 12000);
+    const std::string path = directory.path() / part_name(0);
+    if (first.empty()) first = read_file(path);
+    CHECK(read_file(path) == first);
+    Stores read = empty();
+    CHECK(read_parts({path}, 0, 1, tables, read, &team).rows == 12000);
+    std::filesystem::remove(path);
+    write_part(directory.path(), 0, tables, read, 7);  // without a team
+    CHECK(read_file(path) == first);
+    CHECK_THROWS(RequestError, write_part("/dev/full", 0, tables, read, 7, &team));
+  }
 }
 
 TEST(every_damage_to_a_part_is_found) {

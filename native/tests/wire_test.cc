@@ -24,6 +24,27 @@ std::string hex(const Bytes& bytes) {
 }  // namespace
 
 // The worked example of docs/formats/wire.md.
+TEST(golden_payloads_of_a_save_on_a_snapshot) {
+  CHECK(hex(BeginSaveRequest{"/a"}.encode()) == "020000002f61");
+  CHECK(hex(FinishSaveRequest{}.encode()) == "00000000");
+  CHECK(hex(FinishSaveRequest{true}.encode()) == "01000000");
+  CHECK(hex(FinishSaveReply{}.encode()) ==
+        "00000000"
+        "0000000000000000"
+        "0000000000000000"
+        "00000000");
+  CHECK(hex(FinishSaveReply{true, {"x", 5, 6}}.encode()) ==
+        "01000000"
+        "0500000000000000"
+        "0600000000000000"
+        "0100000078");
+  Bytes early = FinishSaveReply{true, {"x", 5, 6}}.encode();
+  early[0] = std::byte{0};
+  CHECK_THROWS(RequestError, FinishSaveReply::decode(early));
+  early[0] = std::byte{2};
+  CHECK_THROWS(RequestError, FinishSaveReply::decode(early));
+}
+
 TEST(golden_frames) {
   const Bytes lookup = make_frame({MessageType::kLookup, 1, 0, 7},
                                   LookupRequest{3, true, {{0, {0x0100000000000005ULL}}}}.encode());

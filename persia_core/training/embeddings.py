@@ -52,6 +52,9 @@ class LocalEmbeddings:
         self.load = worker.load
         self.advance_day = worker.advance_day
         self.save = worker.save
+        self.begin_save = worker.begin_save
+        self.finish_save = worker.finish_save
+        self.give_up_save = worker.give_up_save
         self.stats = worker.stats
         self.shutdown = worker.shutdown
 

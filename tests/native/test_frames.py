@@ -1,6 +1,7 @@
 """Bytes that are no proper request: an error reply, a count, and nothing else."""
 
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,31 @@ def test_the_documented_bytes_are_understood() -> None:
     assert counters["tables.t.updates"] == 2
     assert counters["tables.t.updates_missing"] == 1
     assert counters["tables.t.rows"] == 2
+
+
+def test_a_save_on_a_snapshot_is_begun_and_asked_for(tmp_path: Path) -> None:
+    begin, finish = 10, 11
+    client = Client()
+    assert client.send(LOOKUP, lookup_payload(1, [5, 6])) is None
+    assert client.send(DISCARD, struct.pack("<Q", 1)) is None
+    assert client.send(finish, struct.pack("<I", 0)) == 30  # NO_SAVE
+    path = str(tmp_path).encode()
+    assert client.send(begin, struct.pack("<I", len(path)) + path) is None
+    while True:
+        client.sequence += 1
+        request = frame(finish, client.sequence, struct.pack("<I", 0))
+        kind, payload = reply_of(client.server, request)
+        assert kind == OK
+        done, rows, size, length = struct.unpack_from("<IQQI", payload)
+        if done:
+            break
+        assert payload == bytes(24)
+    assert (rows, payload[24:]) == (2, b"embedding-0.safetensors")
+    assert length == len(payload) - 24
+    assert size == (tmp_path / "embedding-0.safetensors").stat().st_size
+    assert client.send(finish, struct.pack("<I", 1)) is None  # give up
+    assert client.send(finish, struct.pack("<I", 0)) == 30
+    assert client.send(finish, struct.pack("<I", 2)) == 9  # MALFORMED
 
 
 @pytest.mark.parametrize("mask", [0x01, 0x80, 0xFF])

@@ -9,6 +9,7 @@
 
 #include "persia/store.h"
 #include "persia/table_spec.h"
+#include "persia/thread_team.h"
 
 namespace persia {
 
@@ -21,16 +22,21 @@ struct PartSize {
 };
 
 std::string part_name(std::uint32_t server);
+// What the part is called while it is being written.
+std::filesystem::path temporary_part(const std::filesystem::path& directory, std::uint32_t server);
 
 // Writes all rows, ids ascending, durably: to a temporary name, fsync, rename, fsync of the directory.
-// Throws RequestError (kNoSpace, kIo) naming the path; then no file is left behind.
+// Throws RequestError (kNoSpace, kIo) naming the path; then no file is left behind. All threads of `team`
+// work on it, or without one the calling thread. Beside the tables it takes 16 bytes per row, while the rows
+// of a table are sorted 16 more for each of these, and a buffer of a megabyte per thread.
 PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
-                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step);
+                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step,
+                    ThreadTeam* team = nullptr);
 
 // Reads every part completely, and puts the rows that are of `server` into `stores`, which must be empty.
 // Throws RequestError (kCorruptPart, kPartMismatch, kIo) naming the file; `stores` are then to be thrown
 // away.
 PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
-                    const std::vector<TableSpec>& tables, Stores& stores);
+                    const std::vector<TableSpec>& tables, Stores& stores, ThreadTeam* team = nullptr);
 
 }  // namespace persia

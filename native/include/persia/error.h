@@ -38,6 +38,9 @@ enum class ErrorCode : std::uint32_t {
   kNoSpace = 26,
   kOutOfMemory = 27,
   kInternal = 28,
+  kSaveUnderWay = 29,
+  kNoSave = 30,
+  kSaveFailed = 31,
 };
 
 // "STALENESS_EXCEEDED" and so on; "UNKNOWN" for a number that this version does not know.

@@ -19,12 +19,14 @@ enum class MessageType : std::uint16_t {
   kStats = 7,
   kShutdown = 8,
   kAdvanceDay = 9,
+  kBeginSave = 10,
+  kFinishSave = 11,
   kOk = 128,
   kError = 129,
 };
 
 inline constexpr std::uint16_t kFirstRequest = 1;
-inline constexpr std::uint16_t kLastRequest = 9;
+inline constexpr std::uint16_t kLastRequest = 11;
 
 std::string_view name_of(MessageType type);
 

@@ -98,6 +98,29 @@ struct SaveReply {
   static SaveReply decode(std::span<const std::byte> payload);
 };
 
+// A save on a snapshot, while the server goes on.
+struct BeginSaveRequest {
+  std::string directory;
+
+  Bytes encode() const;
+  static BeginSaveRequest decode(std::span<const std::byte> payload);
+};
+
+struct FinishSaveRequest {
+  bool give_up = false;  // else it is asked only
+
+  Bytes encode() const;
+  static FinishSaveRequest decode(std::span<const std::byte> payload);
+};
+
+struct FinishSaveReply {
+  bool done = false;
+  SaveReply part;  // empty until it is done
+
+  Bytes encode() const;
+  static FinishSaveReply decode(std::span<const std::byte> payload);
+};
+
 struct LoadRequest {
   std::vector<std::string> paths;
 

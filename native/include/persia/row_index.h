@@ -61,6 +61,8 @@ class RowIndex {
       at = next(at);
     }
   }
+  // Of an empty index: takes the memory for so many rows at once. Throws std::bad_alloc.
+  void expect(std::uint64_t rows);
   // Before each insert(): may move all entries to other memory. Throws std::bad_alloc, std::length_error.
   void make_room();
   // `id` must be absent.

@@ -10,6 +10,7 @@
 #include <span>
 #include <vector>
 
+#include "persia/background_save.h"
 #include "persia/frame.h"
 #include "persia/messages.h"
 #include "persia/staleness.h"
@@ -78,7 +79,10 @@ class Server {
   Bytes answer(const FrameHeader& header, std::span<const std::byte> payload);
   Bytes configure(std::span<const std::byte> payload);
   Bytes lookup(const FrameHeader& header, std::span<const std::byte> payload);
-  Bytes save(std::span<const std::byte> payload) const;
+  Bytes save(std::span<const std::byte> payload);
+  Bytes begin_save(std::span<const std::byte> payload);
+  Bytes finish_save(std::span<const std::byte> payload);
+  void require_cut(const Configured& state);
   Bytes load(std::span<const std::byte> payload);
   Bytes advance_day(std::span<const std::byte> payload);
   StatsReply stats() const;
@@ -102,6 +106,7 @@ class Server {
   std::map<std::uint32_t, Held> held_;                                              // by trainer
   std::map<MessageType, std::uint64_t> requests_;
   std::map<ErrorCode, std::uint64_t> errors_;
+  std::unique_ptr<BackgroundSave> background_;  // the last one, also when it is done
   bool stopped_ = false;
 };
 

@@ -43,7 +43,7 @@ class ShardedStore final : public EmbeddingStore {
   // than one row takes.
   ShardedStore(const TableSpec& spec, std::uint64_t seed, std::uint32_t servers, ThreadTeam& team);
 
-  std::uint32_t shards() const { return static_cast<std::uint32_t>(shards_.size()); }
+  std::uint32_t shards() const override { return static_cast<std::uint32_t>(shards_.size()); }
   EmbeddingStore& shard(std::uint32_t s) { return *shards_[s]; }
 
   std::uint32_t dim() const override { return shards_[0]->dim(); }
@@ -59,6 +59,10 @@ class ShardedStore final : public EmbeddingStore {
   void advance_day(std::uint32_t day) override;
   bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
               std::uint32_t last_used) override;
+  std::optional<std::uint64_t> insert_block(std::uint32_t shard, const RowBlock& block) override;
+  void expect(std::uint64_t rows) override;
+  void append_places(std::uint32_t shard, std::vector<Place>& places) const override;
+  RowMemory memory_of(const Place& place) const override;
   std::size_t read(Cursor& cursor, std::span<Row> rows) const override;
   TableHistory history() const override;
   void restore(TableHistory history) override;

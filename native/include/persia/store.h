@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -63,6 +64,24 @@ class EmbeddingStore {
     std::uint32_t shard = 0;
     std::size_t entry = 0;
   };
+  // Where a row is, for those who go through rows in an order of their own. Valid until the store changes.
+  struct Place {
+    std::uint64_t id = 0;
+    std::uint32_t row = 0;
+    std::uint32_t last_used = 0;
+  };
+  struct RowMemory {
+    const std::byte* weights;
+    const float* state;
+  };
+  // Rows to be put in place: weights as they lie in memory, without what fills them up.
+  struct RowBlock {
+    std::span<const std::uint64_t> ids;
+    std::span<const std::byte> weights;        // [ids, bytes of the weights]
+    std::span<const float> state;              // [ids, state_dim]
+    std::span<const std::uint32_t> last_used;  // [ids]
+    std::span<const std::uint32_t> chosen;     // positions of the rows that are meant
+  };
   using Visitor = std::function<void(std::uint64_t id, std::span<const std::byte> weights,
                                      std::span<const float> state, std::uint32_t last_used)>;
 
@@ -94,6 +113,16 @@ class EmbeddingStore {
   // full table, the least recently used one of all rows and this one is evicted.
   virtual bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
                       std::uint32_t last_used) = 0;
+  // The same for the chosen rows of a block that are of `shard`, in order. The id that has a row already, at
+  // which it stops; nothing if there is none.
+  virtual std::optional<std::uint64_t> insert_block(std::uint32_t shard, const RowBlock& block) = 0;
+  // Makes room in the index of an empty table for so many rows at once, of all shards together.
+  virtual void expect(std::uint64_t rows) = 0;
+  // Independent parts of the table: different threads may use different ones.
+  virtual std::uint32_t shards() const { return 1; }
+  // The places of all rows of a shard, in no particular order, to the end of `places`.
+  virtual void append_places(std::uint32_t shard, std::vector<Place>& places) const = 0;
+  virtual RowMemory memory_of(const Place& place) const = 0;
   // The next rows from `cursor` on, in no particular order; how many. Fewer than there is room for, if no
   // more are left.
   virtual std::size_t read(Cursor& cursor, std::span<Row> rows) const = 0;

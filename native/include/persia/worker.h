@@ -73,6 +73,11 @@ class Worker {
               std::span<const double> learning_rate_factors = {});
   void discard(LookedUp& lookup);
   std::vector<SaveReply> save(const std::string& directory);
+  // A save on a snapshot: servers go on at once. If one of them refuses, the others give theirs up.
+  void begin_save(const std::string& directory);
+  // Nothing until all servers are done. If one has failed, the others give theirs up.
+  std::optional<std::vector<SaveReply>> finish_save();
+  void give_up_save();
   std::vector<LoadReply> load(const std::vector<std::string>& paths);
   void advance_day(std::uint32_t day);
   std::vector<StatsReply> stats();
@@ -106,6 +111,7 @@ class Worker {
   void place(LookedUp& lookup, std::vector<Buffer> buffers) const;
   void take_return(LookedUp& lookup) const;
   void check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const;
+  void give_up_unless_ok(const std::vector<Reply>& replies);
   void give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies);
 
   WorkerOptions options_;

@@ -1,145 +1,141 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <functional>
 
+#include "data_writer.h"
 #include "persia/checkpoint.h"
 #include "persia/codec.h"
 #include "persia/file.h"
-#include "persia/ids.h"
 #include "persia/part_format.h"
 #include "persia/part_history.h"
 #include "persia/safetensors.h"
+#include "sorted_places.h"
 
 namespace persia {
 namespace {
 
-constexpr std::size_t kBuffer = 1 << 20;
+using Place = EmbeddingStore::Place;
+using RowMemory = EmbeddingStore::RowMemory;
 
-// Buffers small rows into large writes, and hashes what it writes.
-class DataWriter {
- public:
-  explicit DataWriter(File& file) : file_(file) { buffer_.reserve(kBuffer); }
-  template <typename T>
-  void write(std::span<const T> values) {
-    const std::span<const std::byte> bytes = std::as_bytes(values);
-    if (buffer_.size() + bytes.size() > kBuffer) flush();
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-  }
-  void flush() {
-    hash_.update(buffer_);
-    file_.append(buffer_);
-    buffer_.clear();
-  }
-  std::uint64_t checksum() const { return hash_.digest(); }
+constexpr std::size_t kRowsAhead = 32;  // whose memory is on its way while others are copied
+constexpr std::size_t kCacheLine = 64;
 
- private:
-  File& file_;
-  Bytes buffer_;
-  Xxh64 hash_{0};
-};
-
-struct Row {
-  std::uint64_t id;
-  const std::byte* weights;
-  const float* state;
-  std::uint64_t last_used;
-};
-
-std::vector<Row> sorted_rows(const EmbeddingStore& store) {
-  std::vector<Row> rows;
-  rows.reserve(store.statistics().rows);
-  store.for_each(
-      [&](std::uint64_t id, std::span<const std::byte> weights, std::span<const float> state,
-          std::uint32_t last_used) { rows.push_back({id, weights.data(), state.data(), last_used}); });
-  std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.id < b.id; });
-  return rows;
+void prefetch(const void* at, std::size_t bytes) {
+  const auto* byte = static_cast<const std::byte*>(at);
+  for (std::size_t i = 0; i < bytes; i += kCacheLine) __builtin_prefetch(byte + i);
 }
 
-// All tensors of a part, each with what writes its data. Those of large elements come first, so that every
+// `bytes` of each row, from where `part` says they are.
+template <typename Part>
+void copy_rows(const EmbeddingStore& store, std::span<const Place> places, std::size_t bytes, Part&& part,
+               std::byte* to) {
+  std::array<const void*, 2 * kRowsAhead> memory;  // of the rows being copied, and of those after them
+  const auto fetch = [&](std::size_t i) {
+    if (i >= places.size()) return;
+    const void* at = part(store.memory_of(places[i]));
+    memory[i % memory.size()] = at;
+    prefetch(at, bytes);
+  };
+  for (std::size_t i = 0; i < kRowsAhead; ++i) fetch(i);
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    fetch(i + kRowsAhead);
+    std::memcpy(to + i * bytes, memory[i % memory.size()], bytes);
+  }
+}
+
+// All tensors of a part, each with what fills in its data. Those of large elements come first, so that every
 // one of them is aligned to its elements, as readers want them that map the file.
 class PartWriter {
  public:
-  PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step)
-      : tables_(tables), values_(tables.size()) {
+  PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step, ThreadTeam* team)
+      : tables_(tables), team_(team), places_(tables.size()), step_(step) {
     for (std::size_t t = 0; t < tables.size(); ++t) add_table(t, tables[t], *stores[t]);
-    add_small({"step", "U64", {1}, {}},
-              [step](DataWriter& data) { data.write(std::span<const std::uint64_t>(&step, 1)); });
+    add("step", "U64", {1},
+        [this](std::uint64_t, std::size_t, std::byte* to) { std::memcpy(to, &step_, sizeof step_); });
     std::stable_sort(planned_.begin(), planned_.end(), [](const Planned& a, const Planned& b) {
       return element_bytes(a.tensor.dtype) > element_bytes(b.tensor.dtype);
     });
     std::uint64_t at = 0;
     for (Planned& each : planned_) {
-      std::uint64_t bytes = element_bytes(each.tensor.dtype);
-      for (const std::uint64_t extent : each.tensor.shape) bytes *= extent;
       each.tensor.begin = at;
-      each.tensor.end = at += bytes;
+      each.tensor.end = at += each.source.items * each.source.item_bytes;
     }
+  }
+
+  std::uint64_t rows() const {
+    std::uint64_t sum = 0;
+    for (const auto& places : places_) sum += places.size();
+    return sum;
   }
 
   void write(File& file) {
     // The checksum has a fixed width, so the header can be completed after the data.
-    file.append(start_of_file(0));
-    DataWriter data(file);
-    for (const Planned& each : planned_) each.write(data);
-    data.flush();
-    file.write_at(0, start_of_file(data.checksum()));
+    const Bytes start = start_of_file(0);
+    file.append(start);
+    std::vector<DataSource> sources;
+    for (const Planned& each : planned_) sources.push_back(each.source);
+    file.write_at(0, start_of_file(write_data(file, start.size(), sources, team_)));
   }
 
  private:
+  using Fill = std::function<void(std::uint64_t, std::size_t, std::byte*)>;
   struct Planned {
     std::string name;
     Tensor tensor;
-    std::function<void(DataWriter&)> write;
-  };
-  struct Values {
-    const std::byte* weights;
-    const float* state;
+    DataSource source;
   };
 
-  void add(std::string name, const char* dtype, std::vector<std::uint64_t> shape,
-           std::function<void(DataWriter&)> write) {
-    planned_.push_back({std::move(name), {dtype, std::move(shape)}, std::move(write)});
-  }
-
-  void add_small(const SmallTensor& tensor, std::function<void(DataWriter&)> write) {
-    add(tensor.name, tensor.dtype, tensor.shape, std::move(write));
+  // An item is what has one place in the first dimension.
+  void add(std::string name, const char* dtype, std::vector<std::uint64_t> shape, Fill fill) {
+    std::uint64_t item_bytes = element_bytes(dtype);
+    for (std::size_t i = 1; i < shape.size(); ++i) item_bytes *= shape[i];
+    const std::uint64_t items = shape.at(0);
+    planned_.push_back({std::move(name), {dtype, std::move(shape)}, {items, item_bytes, std::move(fill)}});
   }
 
   void add_table(std::size_t t, const TableSpec& table, const EmbeddingStore& store) {
+    places_[t] = sorted_places(store, table, team_);
+    const std::vector<Place>& places = places_[t];
+    const std::uint64_t rows = places.size();
     const std::string& name = table.name;
     const char* weight_dtype = dtype_of(table.weight_type);
-    const std::uint64_t rows = store.statistics().rows;
-    const std::uint64_t weight_bytes = element_bytes(weight_dtype) * store.dim();
-    const std::uint32_t state_dim = store.state_dim();
-    add(name + ".ids", "U64", {rows}, [this, t, &store](DataWriter& data) {
-      rows_ = sorted_rows(store);
-      values_[t].reserve(rows_.size());
-      for (const Row& row : rows_) {
-        values_[t].push_back({row.weights, row.state});
-        data.write(std::span<const std::uint64_t>(&row.id, 1));
-      }
+    const std::size_t weight_bytes = element_bytes(weight_dtype) * store.dim();
+    const std::size_t state_bytes = sizeof(float) * store.state_dim();
+    add(name + ".ids", "U64", {rows}, [&places](std::uint64_t first, std::size_t count, std::byte* to) {
+      for (std::size_t i = 0; i < count; ++i) std::memcpy(to + 8 * i, &places[first + i].id, 8);
     });
     if (store.tracks_use()) {
-      // Right behind the ids: rows_ are still those of this table.
-      add(name + ".last_used", "U64", {rows}, [this](DataWriter& data) {
-        for (const Row& row : rows_) data.write(std::span<const std::uint64_t>(&row.last_used, 1));
+      add(name + ".last_used", "U64", {rows}, [&places](std::uint64_t first, std::size_t n, std::byte* to) {
+        for (std::size_t i = 0; i < n; ++i) {
+          const std::uint64_t last_used = places[first + i].last_used;
+          std::memcpy(to + 8 * i, &last_used, 8);
+        }
       });
     }
-    add(name + ".weights", weight_dtype, {rows, store.dim()}, [this, t, weight_bytes](DataWriter& data) {
-      for (const Values& row : values_[t]) data.write(std::span(row.weights, weight_bytes));
-    });
-    if (state_dim > 0) {
-      add(name + ".state", "F32", {rows, state_dim}, [this, t, state_dim](DataWriter& data) {
-        for (const Values& row : values_[t]) data.write(std::span(row.state, state_dim));
-      });
+    add(name + ".weights", weight_dtype, {rows, store.dim()},
+        [&places, &store, weight_bytes](std::uint64_t first, std::size_t count, std::byte* to) {
+          const auto weights = [](const RowMemory& row) { return row.weights; };
+          copy_rows(store, std::span(places).subspan(first, count), weight_bytes, weights, to);
+        });
+    if (state_bytes > 0) {
+      add(name + ".state", "F32", {rows, store.state_dim()},
+          [&places, &store, state_bytes](std::uint64_t first, std::size_t count, std::byte* to) {
+            const auto state = [](const RowMemory& row) { return row.state; };
+            copy_rows(store, std::span(places).subspan(first, count), state_bytes, state, to);
+          });
     }
     for (SmallTensor& each : history_tensors(name, store)) {
-      add_small(each, [bytes = std::move(each.data)](DataWriter& data) {
-        data.write(std::span<const std::byte>(bytes));
-      });
+      std::uint64_t item = element_bytes(each.dtype);
+      for (std::size_t i = 1; i < each.shape.size(); ++i) item *= each.shape[i];
+      add(each.name, each.dtype, each.shape,
+          [bytes = std::move(each.data), item](std::uint64_t first, std::size_t count, std::byte* to) {
+            std::memcpy(to, bytes.data() + first * item, count * item);
+          });
     }
   }
 
@@ -156,15 +152,22 @@ class PartWriter {
   }
 
   const std::vector<TableSpec>& tables_;
+  ThreadTeam* team_;
   std::vector<Planned> planned_;
-  std::vector<Row> rows_;                    // of the table whose ids were written last
-  std::vector<std::vector<Values>> values_;  // of each table, ids ascending
+  std::vector<std::vector<Place>> places_;  // of each table, ids ascending
+  std::uint64_t step_;
 };
 
 }  // namespace
 
 std::string part_name(std::uint32_t server) {
   return "embedding-" + std::to_string(server) + ".safetensors";
+}
+
+std::filesystem::path temporary_part(const std::filesystem::path& directory, std::uint32_t server) {
+  std::filesystem::path path = directory / part_name(server);
+  path += ".tmp";
+  return path;
 }
 
 std::string hex64(std::uint64_t value) {
@@ -192,17 +195,18 @@ std::string optimizers_of(const std::vector<TableSpec>& tables) {
 }
 
 PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
-                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step) {
+                    const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step,
+                    ThreadTeam* team) {
   const std::filesystem::path path = directory / part_name(server);
-  std::filesystem::path temporary = path;
-  temporary += ".tmp";
+  const std::filesystem::path temporary = temporary_part(directory, server);
   // A crashed attempt may have left its temporary file: only this server writes that name.
   if (::unlink(temporary.c_str()) != 0 && errno != ENOENT) fail_io("remove", temporary, errno);
   PartSize size{.step = step};
-  for (const auto& store : stores) size.rows += store->statistics().rows;
   File file = File::create(temporary);
   try {
-    PartWriter(tables, stores, step).write(file);
+    PartWriter writer(tables, stores, step, team);
+    writer.write(file);
+    size.rows = writer.rows();
     size.bytes = file.size();
     file.sync_and_close();
     if (::rename(temporary.c_str(), path.c_str()) != 0) fail_io("rename", temporary, errno);

@@ -47,7 +47,10 @@ void Xxh64::update(std::span<const std::byte> data) {
     consume_stripe(lanes_, tail_.data());
     tail_size_ = 0;
   }
-  for (; data.size() >= tail_.size(); data = data.subspan(tail_.size())) consume_stripe(lanes_, data.data());
+  // On lanes of its own: bytes may be anything, so those of the object would be stored at every stripe.
+  std::array<std::uint64_t, 4> lanes = lanes_;
+  for (; data.size() >= tail_.size(); data = data.subspan(tail_.size())) consume_stripe(lanes, data.data());
+  lanes_ = lanes;
   if (!data.empty()) std::memcpy(tail_.data(), data.data(), data.size());
   tail_size_ = data.size();
 }

@@ -88,11 +88,14 @@ Bytes Server::answer(const FrameHeader& header, std::span<const std::byte> paylo
     case MessageType::kConfigure: return drafted(configure(payload));
     case MessageType::kLookup: return lookup(header, payload);
     case MessageType::kSave: return drafted(save(payload));
+    case MessageType::kBeginSave: return drafted(begin_save(payload));
+    case MessageType::kFinishSave: return drafted(finish_save(payload));
     case MessageType::kLoad: return drafted(load(payload));
     case MessageType::kAdvanceDay: return drafted(advance_day(payload));
     case MessageType::kStats: expect_empty(payload); return drafted(stats().encode());
     case MessageType::kShutdown:
       expect_empty(payload);
+      background_.reset();
       stopped_ = true;
       return drafted({});
     default: throw RequestError(ErrorCode::kUnknownType, "the message type is unknown");
@@ -163,16 +166,55 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
   return std::move(draft.frame);
 }
 
-Bytes Server::save(std::span<const std::byte> payload) const {
-  const Configured& state = configured();
-  const SaveRequest request = SaveRequest::decode(payload);
+// Throws unless what the tables hold now is a consistent cut, and nobody else is writing it.
+void Server::require_cut(const Configured& state) {
   if (state.staleness.any_outstanding()) {
     throw RequestError(ErrorCode::kBatchesOutstanding,
                        "batches are outstanding: this would be no consistent cut");
   }
+  bool under_way = false;
+  try {
+    under_way = background_ && !background_->poll();
+  } catch (const RequestError&) {  // it has failed, which FINISH_SAVE says
+  }
+  if (under_way)
+    throw RequestError(ErrorCode::kSaveUnderWay, "a save is under way: FINISH_SAVE it, or give it up");
+}
+
+Bytes Server::save(std::span<const std::byte> payload) {
+  const Configured& state = configured();
+  const SaveRequest request = SaveRequest::decode(payload);
+  require_cut(state);
   const PartSize size =
-      write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step);
+      write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step, &team_);
   return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
+}
+
+Bytes Server::begin_save(std::span<const std::byte> payload) {
+  const Configured& state = configured();
+  const BeginSaveRequest request = BeginSaveRequest::decode(payload);
+  require_cut(state);
+  background_.reset();
+  // Between two requests the helpers of the team sleep: nobody changes the tables, and the snapshot is one
+  // cut.
+  background_ = std::make_unique<BackgroundSave>(temporary_part(request.directory, index_), [&] {
+    const PartSize size =
+        write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step);
+    return SaveReply{part_name(index_), size.rows, size.bytes};
+  });
+  return {};
+}
+
+Bytes Server::finish_save(std::span<const std::byte> payload) {
+  static_cast<void>(configured());
+  const FinishSaveRequest request = FinishSaveRequest::decode(payload);
+  if (request.give_up) {
+    background_.reset();
+    return FinishSaveReply{}.encode();
+  }
+  if (!background_) throw RequestError(ErrorCode::kNoSave, "no save was begun");
+  const std::optional<SaveReply> done = background_->poll();
+  return (done ? FinishSaveReply{true, *done} : FinishSaveReply{}).encode();
 }
 
 Bytes Server::load(std::span<const std::byte> payload) {
@@ -187,7 +229,8 @@ Bytes Server::load(std::span<const std::byte> payload) {
       throw RequestError(ErrorCode::kNotEmpty, "table " + tables[t].name + " has rows already");
   }
   TableSet fresh(tables, state.request.seed, state.request.servers, team_);
-  const PartSize size = read_parts(request.paths, index_, state.request.servers, tables, fresh.stores());
+  const PartSize size =
+      read_parts(request.paths, index_, state.request.servers, tables, fresh.stores(), &team_);
   state.tables = std::move(fresh);
   state.step = size.step;
   return LoadReply{size.rows, size.bytes}.encode();

@@ -33,6 +33,11 @@ HugeMemory RowIndex::allocate(std::uint64_t buckets) {
   return fresh;
 }
 
+void RowIndex::expect(std::uint64_t rows) {
+  const std::uint64_t wanted = std::min(buckets_for(std::min<std::uint64_t>(rows, kMaxRows)), most_buckets_);
+  if (size_ == 0 && wanted > buckets_) allocate(wanted);
+}
+
 void RowIndex::make_room() {
   if (size_ >= kMaxRows) throw std::length_error("more than 2^32 - 2 rows in one table of one server");
   // At its most it is as full as it was made to be: buckets_for() leaves room for all rows and a free entry.

@@ -96,6 +96,29 @@ bool ShardedStore::insert(std::uint64_t id, std::span<const float> weights, std:
   return shards_[shard_of(id, shards())]->insert(id, weights, state, last_used);
 }
 
+std::optional<std::uint64_t> ShardedStore::insert_block(std::uint32_t shard, const RowBlock& block) {
+  if (shards() == 1) return shards_[0]->insert_block(0, block);
+  std::vector<std::uint32_t> mine;
+  for (const std::uint32_t i : block.chosen) {
+    if (shard_of(block.ids[i], shards()) == shard) mine.push_back(i);
+  }
+  RowBlock part = block;
+  part.chosen = mine;
+  return shards_[shard]->insert_block(0, part);
+}
+
+void ShardedStore::expect(std::uint64_t rows) {
+  team_->run([&](std::uint32_t s) { shards_[s]->expect(rows / shards()); });
+}
+
+void ShardedStore::append_places(std::uint32_t shard, std::vector<Place>& places) const {
+  shards_[shard]->append_places(0, places);
+}
+
+EmbeddingStore::RowMemory ShardedStore::memory_of(const Place& place) const {
+  return shards_[shard_of(place.id, shards())]->memory_of(place);
+}
+
 std::size_t ShardedStore::read(Cursor& cursor, std::span<Row> rows) const {
   std::size_t n = 0;
   while (cursor.shard < shards() && n < rows.size()) {

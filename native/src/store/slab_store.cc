@@ -1,7 +1,9 @@
 // Rows in slabs, found by a RowIndex, visited by a RowPipeline.
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <limits>
+#include <optional>
 
 #include "copy_row.h"
 #include "narrow_steps.h"
@@ -21,6 +23,7 @@ namespace {
 // expected_rows is a hint: a wrong one must not take all memory before the first row.
 constexpr std::uint64_t kMaxReserved = 1 << 20;
 constexpr std::size_t kSteps = 16;  // rows that an optimizer gets at once
+constexpr std::size_t kAhead = 16;  // rows whose buckets are on their way while one is put in place
 
 class SlabStore final : public EmbeddingStore {
  public:
@@ -120,18 +123,39 @@ class SlabStore final : public EmbeddingStore {
   bool insert(std::uint64_t id, std::span<const float> weights, std::span<const float> state,
               std::uint32_t last_used) override {
     if (index_.find(id) != nullptr) return false;
-    now_ = std::max(now_, last_used);
-    if (index_.size() >= capacity_) {
-      const RowIndex::Entry* oldest = order_.oldest(index_);
-      if (EvictionOrder::Key{last_used, id} < EvictionOrder::Key{oldest->last_used, oldest->id}) {
-        ++statistics_.evicted;
-        return true;
-      }
-    }
-    const std::uint32_t row = create(id, last_used);
-    statistics_.saturated += weights_.write_nearest(slabs_.weights(row), weights.data());
-    std::copy(state.begin(), state.end(), slabs_.state(row));
+    const std::optional<std::uint32_t> row = place(id, last_used);
+    if (!row) return true;
+    statistics_.saturated += weights_.write_nearest(slabs_.weights(*row), weights.data());
+    std::copy(state.begin(), state.end(), slabs_.state(*row));
     return true;
+  }
+
+  std::optional<std::uint64_t> insert_block(std::uint32_t, const RowBlock& block) override {
+    const std::span<const std::uint32_t> chosen = block.chosen;
+    for (std::size_t k = 0; k < chosen.size(); ++k) {
+      if (k + kAhead < chosen.size()) RowIndex::prefetch(index_.home(block.ids[chosen[k + kAhead]]));
+      const std::uint32_t i = chosen[k];
+      if (index_.find(block.ids[i]) != nullptr) return block.ids[i];
+      const std::optional<std::uint32_t> row = place(block.ids[i], block.last_used[i]);
+      if (!row) continue;
+      std::memcpy(slabs_.weights(*row), block.weights.data() + i * weights_.bytes(), weights_.bytes());
+      const float* state = block.state.data() + std::size_t{i} * state_dim();
+      std::copy(state, state + state_dim(), slabs_.state(*row));
+    }
+    return std::nullopt;
+  }
+
+  void expect(std::uint64_t rows) override { index_.expect(rows); }
+
+  void append_places(std::uint32_t, std::vector<Place>& places) const override {
+    places.reserve(places.size() + index_.size());
+    for (const RowIndex::Entry& entry : index_.slots()) {
+      if (!entry.is_free()) places.push_back({entry.id, entry.row(), entry.last_used});
+    }
+  }
+
+  RowMemory memory_of(const Place& place) const override {
+    return {slabs_.weights(place.row), slabs_.state(place.row)};
   }
 
   std::size_t read(Cursor& cursor, std::span<Row> rows) const override {
@@ -186,6 +210,19 @@ class SlabStore final : public EmbeddingStore {
     statistics_.saturated += weights_.write_nearest(slabs_.weights(row), to.data());
     weights_.read(slabs_.weights(row), to.data());
     return true;
+  }
+
+  // The row for an id that has none and is not new; none if it is the first to be evicted.
+  std::optional<std::uint32_t> place(std::uint64_t id, std::uint32_t last_used) {
+    now_ = std::max(now_, last_used);
+    if (index_.size() >= capacity_) {
+      const RowIndex::Entry* oldest = order_.oldest(index_);
+      if (EvictionOrder::Key{last_used, id} < EvictionOrder::Key{oldest->last_used, oldest->id}) {
+        ++statistics_.evicted;
+        return std::nullopt;
+      }
+    }
+    return create(id, last_used);
   }
 
   // The number of a row for an id that has none; evicts if the table is full.

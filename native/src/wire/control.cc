@@ -1,4 +1,4 @@
-// DISCARD, SAVE, LOAD, ADVANCE_DAY and STATS.
+// DISCARD, SAVE, BEGIN_SAVE, FINISH_SAVE, LOAD, ADVANCE_DAY and STATS.
 #include "persia/messages.h"
 
 namespace persia {
@@ -6,6 +6,18 @@ namespace {
 
 constexpr std::size_t kLongestPath = 4096;
 constexpr std::size_t kLongestCounter = 256;
+
+std::string path_from(Reader& reader) {
+  std::string path = reader.string(kLongestPath);
+  if (path.find('\0') != std::string::npos) Reader::fail("a path has a zero byte");
+  return path;
+}
+
+bool flag_from(Reader& reader) {
+  const auto value = reader.value<std::uint32_t>();
+  if (value > 1) Reader::fail("a flag is neither 0 nor 1");
+  return value == 1;
+}
 
 }  // namespace
 
@@ -32,9 +44,8 @@ Bytes SaveRequest::encode() const {
 SaveRequest SaveRequest::decode(std::span<const std::byte> payload) {
   Reader reader(payload);
   SaveRequest request;
-  request.directory = reader.string(kLongestPath);
+  request.directory = path_from(reader);
   reader.end();
-  if (request.directory.find('\0') != std::string::npos) Reader::fail("a path has a zero byte");
   return request;
 }
 
@@ -56,6 +67,52 @@ SaveReply SaveReply::decode(std::span<const std::byte> payload) {
   return reply;
 }
 
+Bytes BeginSaveRequest::encode() const {
+  Writer writer;
+  writer.string(directory);
+  return writer.take();
+}
+
+BeginSaveRequest BeginSaveRequest::decode(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  BeginSaveRequest request;
+  request.directory = path_from(reader);
+  reader.end();
+  return request;
+}
+
+Bytes FinishSaveRequest::encode() const {
+  Writer writer;
+  writer.value(std::uint32_t{give_up});
+  return writer.take();
+}
+
+FinishSaveRequest FinishSaveRequest::decode(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  FinishSaveRequest request;
+  request.give_up = flag_from(reader);
+  reader.end();
+  return request;
+}
+
+Bytes FinishSaveReply::encode() const {
+  Writer writer;
+  writer.value(std::uint32_t{done});
+  const Bytes entry = part.encode();
+  writer.array(std::span<const std::byte>(entry));
+  return writer.take();
+}
+
+FinishSaveReply FinishSaveReply::decode(std::span<const std::byte> payload) {
+  Reader reader(payload);
+  FinishSaveReply reply;
+  reply.done = flag_from(reader);
+  reply.part = SaveReply::decode(payload.subspan(sizeof(std::uint32_t)));
+  const bool empty = reply.part.rows == 0 && reply.part.bytes == 0 && reply.part.name.empty();
+  if (!reply.done && !empty) Reader::fail("there is a part before the save is done");
+  return reply;
+}
+
 Bytes LoadRequest::encode() const {
   Writer writer;
   writer.value(static_cast<std::uint32_t>(paths.size()));
@@ -69,8 +126,7 @@ LoadRequest LoadRequest::decode(std::span<const std::byte> payload) {
   const auto count = reader.value<std::uint32_t>();
   if (count > reader.rest() / 4) Reader::fail("there are more paths than bytes for them");
   for (std::uint32_t i = 0; i < count; ++i) {
-    request.paths.push_back(reader.string(kLongestPath));
-    if (request.paths.back().find('\0') != std::string::npos) Reader::fail("a path has a zero byte");
+    request.paths.push_back(path_from(reader));
   }
   reader.end();
   return request;

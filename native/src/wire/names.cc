@@ -33,6 +33,9 @@ std::string_view name_of(ErrorCode code) {
     case ErrorCode::kNoSpace: return "NO_SPACE";
     case ErrorCode::kOutOfMemory: return "OUT_OF_MEMORY";
     case ErrorCode::kInternal: return "INTERNAL";
+    case ErrorCode::kSaveUnderWay: return "SAVE_UNDER_WAY";
+    case ErrorCode::kNoSave: return "NO_SAVE";
+    case ErrorCode::kSaveFailed: return "SAVE_FAILED";
   }
   return "UNKNOWN";
 }
@@ -48,6 +51,8 @@ std::string_view name_of(MessageType type) {
     case MessageType::kStats: return "STATS";
     case MessageType::kShutdown: return "SHUTDOWN";
     case MessageType::kAdvanceDay: return "ADVANCE_DAY";
+    case MessageType::kBeginSave: return "BEGIN_SAVE";
+    case MessageType::kFinishSave: return "FINISH_SAVE";
     case MessageType::kOk: return "OK";
     case MessageType::kError: return "ERROR";
   }

@@ -4,18 +4,14 @@
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <filesystem>
 #include <stdexcept>
 
 #include "persia/drafts.h"
 #include "persia/gradient_sum.h"
+#include "replies.h"
 
 namespace persia {
 namespace {
-
-// Saving, loading and a new day go through whole tables: they may take this many times the timeout of other
-// requests.
-constexpr double kBulkTimeouts = 30;
 
 // "2", "0.25", "1e+06"
 std::string seconds(std::chrono::duration<double> time) {
@@ -117,24 +113,6 @@ void Worker::configure() {
     frames.emplace_back(drafted(request.encode()));
   }
   require_ok(exchange(Channel::kControl, MessageType::kConfigure, std::move(frames), options_.timeout));
-}
-
-template <typename Payload>
-Payload Worker::decode(const Reply& reply, MessageType type, std::size_t server) {
-  try {
-    return Payload::decode(reply.payload);
-  } catch (const RequestError& error) {
-    throw TransportError("server rank " + std::to_string(server) + ": " + std::string(name_of(type)) +
-                         ": the reply is damaged: " + error.what());
-  }
-}
-
-template <typename Payload>
-std::vector<Payload> Worker::decode_all(const std::vector<Reply>& replies, MessageType type) {
-  require_ok(replies);
-  std::vector<Payload> result;
-  for (std::size_t s = 0; s < replies.size(); ++s) result.push_back(decode<Payload>(replies[s], type, s));
-  return result;
 }
 
 std::vector<std::size_t> Worker::buffer_floats(std::size_t rows) const {
@@ -277,35 +255,6 @@ void Worker::discard(LookedUp& lookup) {
   take_return(lookup);
   require_ok(request_all(Channel::kUpdate, MessageType::kDiscard, DiscardRequest{lookup.batch}.encode(),
                          options_.timeout));
-}
-
-std::vector<SaveReply> Worker::save(const std::string& directory) {
-  const SaveRequest request{std::filesystem::absolute(directory).string()};
-  const auto replies =
-      request_all(Channel::kControl, MessageType::kSave, request.encode(), options_.timeout * kBulkTimeouts);
-  return decode_all<SaveReply>(replies, MessageType::kSave);
-}
-
-std::vector<LoadReply> Worker::load(const std::vector<std::string>& paths) {
-  LoadRequest request;
-  for (const std::string& path : paths) request.paths.push_back(std::filesystem::absolute(path).string());
-  const auto replies =
-      request_all(Channel::kControl, MessageType::kLoad, request.encode(), options_.timeout * kBulkTimeouts);
-  return decode_all<LoadReply>(replies, MessageType::kLoad);
-}
-
-void Worker::advance_day(std::uint32_t day) {
-  require_ok(request_all(Channel::kControl, MessageType::kAdvanceDay, AdvanceDayRequest{day}.encode(),
-                         options_.timeout * kBulkTimeouts));
-}
-
-std::vector<StatsReply> Worker::stats() {
-  const auto replies = request_all(Channel::kControl, MessageType::kStats, {}, options_.timeout);
-  return decode_all<StatsReply>(replies, MessageType::kStats);
-}
-
-void Worker::shutdown() {
-  require_ok(request_all(Channel::kControl, MessageType::kShutdown, {}, options_.timeout));
 }
 
 void Worker::take_return(LookedUp& lookup) const {

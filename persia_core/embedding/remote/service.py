@@ -80,6 +80,12 @@ class TrainerService(Generic[Batch]):
                 self._worker.advance_day(fields["day"])
             case "save":
                 return Message("done", {"result": self._worker.save(fields["directory"])})
+            case "begin_save":
+                self._worker.begin_save(fields["directory"])
+            case "finish_save":
+                return Message("done", {"result": self._worker.finish_save()})
+            case "give_up_save":
+                self._worker.give_up_save()
             case "stats":
                 return Message("done", {"result": self._worker.stats()})
             case "shutdown":

@@ -37,6 +37,16 @@ class RemoteTables:
     def save(self, directory: str) -> list[dict[str, object]]:
         return self._listed(Message("save", {"directory": directory}), _BULK_TIMEOUTS)
 
+    def begin_save(self, directory: str) -> None:
+        self.call(Message("begin_save", {"directory": directory}), _BULK_TIMEOUTS)
+
+    def finish_save(self) -> list[dict[str, object]] | None:
+        found: list[dict[str, object]] | None = self.call(Message("finish_save")).fields["result"]
+        return found
+
+    def give_up_save(self) -> None:
+        self.call(Message("give_up_save"))
+
     def stats(self) -> list[dict[str, object]]:
         found = self.call(Message("stats")).fields["result"]
         for server in found:  # the keys of an object of JSON are strings
