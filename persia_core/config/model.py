@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from persia_core.config.base import GrownSection, Name, Section
 from persia_core.config.data_checks import DataChecks
 from persia_core.config.derived_features import CrossFeature
+from persia_core.config.export import Export
 from persia_core.config.features import (
     ROW_OVERHEAD_BYTES,
     DenseFeature,
@@ -162,6 +163,7 @@ class ModelConfig(Section):
     cluster: Cluster = Cluster()
     storage: Storage
     gates: Gates = Gates()
+    export: Export = Export()
 
     @field_validator("name")
     @classmethod
@@ -258,6 +260,19 @@ class ModelConfig(Section):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _narrow_exports_are_judged_so(self) -> "ModelConfig":
+        kept = self.export.embeddings
+        exact = kept == "float32" or (
+            kept == "float16" and all(table.weight_type == "float16" for table in self.tables)
+        )
+        if not exact and "max_prediction_difference" not in self.gates.model_fields_set:
+            raise ValueError(
+                f"export.embeddings: {kept} changes predictions: say with gates.max_prediction_difference by "
+                "how much they may differ from the trainer's, for instance 0.01"
+            )
+        return self
+
     @property
     def id_features(self) -> list[IdFeature]:
         return [feature for feature in self.features if not isinstance(feature, DenseFeature)]
@@ -297,7 +312,8 @@ class ModelConfig(Section):
 
     def digest(self) -> str:
         """SHA-256 (hex) over the whole configuration except where it is stored."""
-        return _digest(self.model_dump(mode="json", exclude={"storage"}))
+        unused = {"export"} if self.export == Export() else set()  # added when there were digests already
+        return _digest(self.model_dump(mode="json", exclude={"storage"} | unused))
 
 
 def _digest(value: object) -> str:

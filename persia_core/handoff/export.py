@@ -3,67 +3,119 @@
 import json
 import logging
 import shutil
-from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from persia_core.checkpoint.layout import CHECKPOINT, DENSE, METRICS, PARITY
-from persia_core.checkpoint.tables import TableShard, embedding_files, table_shards
+from persia_core.checkpoint.tables import embedding_files, table_shards
 from persia_core.config import ModelConfig
 from persia_core.config.features import EmbeddingTable
 from persia_core.errors import Corrupt
+from persia_core.handoff.delta import DeltaWriter
+from persia_core.handoff.embedding_file import EmbeddingFile, EmbeddingWriter
+from persia_core.handoff.embedding_rows import encode
+from persia_core.handoff.graph import GRAPH, write_graph
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest, digest_of, part_of
-from persia_core.handoff.report import Facts, write_model_card, write_report
-from persia_core.handoff.serving_schema import SCHEMA_FILE, embedding_file, schema_of
+from persia_core.handoff.merge import merged
+from persia_core.handoff.parity import prediction_difference
+from persia_core.handoff.report import write_pages
+from persia_core.handoff.serving_model import open_model
+from persia_core.handoff.serving_schema import (
+    SCHEMA_FILE,
+    changed_file,
+    embedding_file,
+    removed_file,
+    schema_of,
+)
+from persia_core.handoff.version_details import describe_features, describe_model, history
 
 logger = logging.getLogger(__name__)
 
-ROW_GROUP = 65_536
 _LOSS_POINTS = 200
 
 
+@dataclass(frozen=True)
+class Parent:
+    """The version whose checkpoint a run started from.
+
+    `directory` has its tables, if a delta is wanted and can be made.
+    """
+
+    version: str
+    manifest: Manifest
+    directory: Path | None = None
+
+
+@dataclass
+class _Written:
+    """What became of the tables: `tables` and `delta` for the manifest, rows per part."""
+
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    delta: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
+
+
 def export_version(
-    config: ModelConfig, run_dir: Path, checkpoint: Manifest, out: Path, *, prefix: str, parent: str | None
+    config: ModelConfig,
+    run_dir: Path,
+    checkpoint: Manifest,
+    out: Path,
+    *,
+    prefix: str,
+    parent: Parent | None = None,
+    data: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write the serving export of `run_dir` to the empty directory `out`; returns its manifest.
 
     `checkpoint` is the manifest of the run's checkpoint, `prefix` where that is stored, `parent`
-    the version whose checkpoint the run started from. The same run directory gives the same bytes,
-    hence the same digest. Raises Corrupt naming the file of the run that is missing or wrong.
+    the version whose checkpoint the run started from, `data` what is known of the partition. The same
+    run directory gives the same bytes, hence the same digest. Raises Corrupt naming the file of the run
+    that is missing or wrong, DataInvalid if the network cannot be exported as a graph.
     """
     source = run_dir / CHECKPOINT
-    details = {"checkpoint": prefix, "run": run_dir.name}
     metrics = read_metrics(run_dir)
-    (out / "embeddings").mkdir(parents=True)
-    rows: dict[str, int] = {}
+    written = _Written()
     files = embedding_files(source)
     for table in config.tables:
-        rows[table.name] = _export_table(config, table, files, out / embedding_file(table.name))
-        logger.info("exported table %s: %d rows", table.name, rows[table.name])
+        _export_table(config, table, files, out, parent, written)
+        logger.info("exported table %s: %d rows", table.name, written.tables[table.name]["rows"])
     for name, origin in ((DENSE, source), (PARITY, run_dir)):
         if not (origin / name).is_file():
             raise Corrupt(f"{origin / name} is missing", "train the partition again")
         shutil.copyfile(origin / name, out / name)
+    if config.export.graph:
+        write_graph(config, out / DENSE, out / GRAPH)
+    rows = {name: table["rows"] for name, table in written.tables.items()}
     (out / SCHEMA_FILE).write_bytes(schema_of(config, rows).to_bytes())
-    facts = Facts(config, checkpoint.lineage, metrics, rows, details)
-    write_model_card(out / "MODEL_CARD.md", facts)
-    write_report(out / "report.html", facts)
-    counts = {embedding_file(name): count for name, count in rows.items()}
-    counts[PARITY] = pq.read_metadata(out / PARITY).num_rows
+    written.parts[PARITY] = pq.read_metadata(out / PARITY).num_rows
+    version = parent.version if parent else None
+    lineage = checkpoint.lineage.model_copy(update={"parent": version})
+    details = {
+        "checkpoint": prefix,
+        "run": run_dir.name,
+        "model": describe_model(config),
+        "features": describe_features(config),
+        "tables": written.tables,
+        "delta": {"parent": version, "tables": written.delta} if written.delta else None,
+        "parity": _parity(out),
+        "history": history(parent.manifest if parent else None, version, lineage.ds, metrics),
+        "data": data,
+    }
+    write_pages(out, lineage, metrics, details)
     paths = sorted(path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
-    parts = [part_of(out, path, counts.get(path.relative_to(out).as_posix())) for path in paths]
+    parts = [part_of(out, path, written.parts.get(path.relative_to(out).as_posix())) for path in paths]
     return Manifest(
         kind="model_version",
         digest=digest_of(parts),
         parts=parts,
         schema_fingerprint=config.schema_fingerprint(),
-        lineage=checkpoint.lineage.model_copy(update={"parent": parent}),
+        lineage=lineage,
         metrics=metrics,
         details=details,
     )
@@ -85,45 +137,68 @@ def read_metrics(run_dir: Path) -> dict[str, Any]:
     return metrics
 
 
-def _export_table(config: ModelConfig, table: EmbeddingTable, files: list[Path], out: Path) -> int:
-    """All servers' rows of one table in one Parquet file, ascending by id; returns their number."""
-    shards = table_shards(files, table.name, table.dim, table.weight_type)
-    ids = np.concatenate([shard.ids for shard in shards]) if shards else np.empty(0, np.uint64)
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    remedy = "the checkpoint was damaged or written by something else; train the partition again"
-    if (ids[1:] == ids[:-1]).any():
-        raise Corrupt(f"table {table.name} has the same id on two servers", remedy)
-    if (ids >> np.uint64(64 - config.dataset.prefix_bits) != table.prefix).any():
-        raise Corrupt(f"table {table.name} holds ids of another prefix than {table.prefix}", remedy)
-    schema = pa.schema(
-        [
-            pa.field("id", pa.uint64(), nullable=False),
-            pa.field("embedding", pa.list_(pa.field("item", pa.float32()), table.dim), nullable=False),
-        ]
+def can_be_parent(config: ModelConfig, parent: Manifest) -> bool:
+    """Whether a delta can be made against a version: same tables, stored the same way, with digests."""
+    tables = parent.details.get("tables") or {}
+    return tables.keys() == {table.name for table in config.tables} and all(
+        (tables[table.name]["dim"], tables[table.name]["embeddings"]) == (table.dim, config.export.embeddings)
+        for table in config.tables
     )
-    # Weights are close to random bits: compressing them costs time and gains nothing.
-    with pq.ParquetWriter(out, schema, compression="none", use_dictionary=False) as writer:
-        for start in range(0, len(ids), ROW_GROUP):
-            chunk = slice(start, start + ROW_GROUP)
-            weights = _gather(shards, order[chunk], table.dim)
-            embedding = pa.FixedSizeListArray.from_arrays(pa.array(weights.ravel()), table.dim)
-            batch = pa.table([pa.array(ids[chunk]), embedding.cast(schema.field(1).type)], schema=schema)
-            writer.write_table(batch, row_group_size=ROW_GROUP)
-    return len(ids)
 
 
-def _gather(shards: list[TableShard], positions: NDArray[np.int64], dim: int) -> NDArray[np.float32]:
-    """Rows at `positions` of the shards one after the other; float32 [len(positions), dim]."""
-    weights = np.empty((len(positions), dim), np.float32)
-    for shard, first in _starts(shards):
-        inside = (positions >= first) & (positions < first + len(shard.ids))
-        weights[inside] = shard.take(positions[inside] - first)
-    return weights
+def _export_table(
+    config: ModelConfig,
+    table: EmbeddingTable,
+    files: list[Path],
+    out: Path,
+    parent: Parent | None,
+    written: _Written,
+) -> None:
+    """All servers' rows of one table in one file, ascending by id; and what changed since the parent."""
+    kind, name, dim = config.export.embeddings, table.name, table.dim
+    (out / embedding_file(name)).parent.mkdir(parents=True, exist_ok=True)
+    shift = np.uint64(64 - config.dataset.prefix_bits)
+    delta: DeltaWriter | None = None
+    with ExitStack() as stack:
+        full = stack.enter_context(EmbeddingWriter(out / embedding_file(name), kind, dim))
+        if parent is not None and parent.directory is not None:
+            described = parent.manifest.details["tables"][name]
+            old = EmbeddingFile(parent.directory / embedding_file(name), kind, dim, described["rows"])
+            (out / changed_file(name)).parent.mkdir(parents=True, exist_ok=True)
+            delta = stack.enter_context(
+                DeltaWriter(old, out / changed_file(name), out / removed_file(name), kind, dim)
+            )
+        for ids, weights in merged(name, table_shards(files, name, dim, table.weight_type)):
+            if (ids >> shift != table.prefix).any():
+                raise Corrupt(
+                    f"table {name} holds ids of another prefix than {table.prefix}",
+                    "the checkpoint was damaged or written by something else; train the partition again",
+                )
+            rows = encode(kind, ids, weights)
+            full.write(rows)
+            if delta is not None:
+                delta.add(rows)
+    written.parts[embedding_file(name)] = full.rows
+    written.tables[name] = {
+        "rows": full.rows,
+        "dim": dim,
+        "pooling": table.pooling,
+        "embeddings": kind,
+        "digest": full.digest,
+    }
+    if delta is not None and parent is not None:
+        written.delta[name] = {
+            **asdict(delta.written),
+            "parent_digest": parent.manifest.details["tables"][name]["digest"],
+        }
+        written.parts[changed_file(name)] = delta.written.changed
+        written.parts[removed_file(name)] = delta.written.removed
 
 
-def _starts(shards: list[TableShard]) -> Iterator[tuple[TableShard, int]]:
-    first = 0
-    for shard in shards:
-        yield shard, first
-        first += len(shard.ids)
+def _parity(directory: Path) -> dict[str, Any]:
+    """How far the export, read back from its files, is from the trainer.
+
+    Two digits of it: the last ones depend on the processor, and the pages are the same on all.
+    """
+    rows, difference = prediction_difference(open_model(directory), directory / PARITY)
+    return {"rows": rows, "max_difference": None if difference is None else float(f"{difference:.1e}")}

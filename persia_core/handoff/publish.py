@@ -9,13 +9,15 @@ from pathlib import Path
 from persia_core.checkpoint.layout import CHECKPOINT
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt, DataInvalid, StorageConflict
-from persia_core.handoff.export import export_version
+from persia_core.handoff.export import Parent, can_be_parent, export_version
 from persia_core.handoff.layout import MANIFEST, checkpoint_prefix, version_name, version_prefix
 from persia_core.handoff.manifest import Manifest
-from persia_core.handoff.models import version_of_checkpoint
+from persia_core.handoff.models import read_version, version_of_checkpoint
 from persia_core.handoff.object_store import ObjectStore, PreconditionFailed
 from persia_core.handoff.pointer import CANDIDATE, Pointer, read_pointer, swap_pointer
-from persia_core.handoff.transfer import upload_parts
+from persia_core.handoff.serving_schema import embedding_file
+from persia_core.handoff.transfer import download_parts, upload_parts
+from persia_core.handoff.version_details import data_quality
 
 logger = logging.getLogger(__name__)
 
@@ -58,15 +60,19 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
     prefix = checkpoint_prefix(config.name, ds, run_dir.name)
     upload_parts(store, prefix, run_dir / CHECKPOINT, checkpoint)
 
-    parent_prefix = checkpoint.lineage.parent
-    parent = version_of_checkpoint(store, config.name, parent_prefix) if parent_prefix else None
-    export = Path(tempfile.mkdtemp(prefix=".export-", dir=run_dir))
+    data = data_quality(store, checkpoint.lineage)
+    scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=run_dir))
     try:
-        manifest = export_version(config, run_dir, checkpoint, export, prefix=prefix, parent=parent)
+        parent = _fetch_parent(config, store, checkpoint.lineage.parent, scratch / "parent")
+        export = scratch / "version"
+        export.mkdir()
+        manifest = export_version(
+            config, run_dir, checkpoint, export, prefix=prefix, parent=parent, data=data
+        )
         version = version_name(ds, manifest.digest)
         stored = upload_parts(store, version_prefix(config.name, version), export, manifest)
     finally:
-        shutil.rmtree(export)
+        shutil.rmtree(scratch)
     pointer = Pointer(
         version=version, ds=ds, manifest_sha256=stored.sha256, reason=f"published by {run_dir.name}"
     )
@@ -75,6 +81,24 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
     return PublishResult(
         version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate
     )
+
+
+def _fetch_parent(
+    config: ModelConfig, store: ObjectStore, checkpoint: str | None, directory: Path
+) -> Parent | None:
+    """The version that was published from that checkpoint; with its tables where a delta is to be made."""
+    name = version_of_checkpoint(store, config.name, checkpoint) if checkpoint else None
+    if name is None:
+        return None
+    manifest = read_version(store, config.name, name).manifest
+    if not config.export.delta:
+        return Parent(name, manifest)
+    if not can_be_parent(config, manifest):
+        logger.warning("no delta: %s has other tables, or stores them in another way", name)
+        return Parent(name, manifest)
+    tables = {embedding_file(table.name) for table in config.tables}
+    download_parts(store, version_prefix(config.name, name), manifest, directory, only=tables)
+    return Parent(name, manifest, directory)
 
 
 def _read_checkpoint(directory: Path) -> Manifest:

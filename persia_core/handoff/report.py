@@ -1,42 +1,28 @@
-"""MODEL_CARD.md and report.html of a model version: self-contained, and the same for the same run."""
+"""MODEL_CARD.md and report.html of a model version, made from its manifest and nothing else.
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+The pages are parts of the version, so they do not show its digest; everything else that they show is in
+`lineage`, `metrics` and `details` of the manifest. The same manifest gives the same bytes.
+"""
+
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from persia_core.config import ModelConfig
+from persia_core.handoff import chart
 from persia_core.handoff.manifest import Lineage
 
-_WIDTH, _HEIGHT = 640, 220
+MODEL_CARD = "MODEL_CARD.md"
+REPORT = "report.html"
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that the pages are made from. `lineage.parent` is the checkpoint that training started from."""
-
-    config: ModelConfig
-    lineage: Lineage
-    metrics: dict[str, Any]
-    rows: dict[str, int]
-    details: dict[str, Any]
+def write_pages(directory: Path, lineage: Lineage, metrics: dict[str, Any], details: dict[str, Any]) -> None:
+    """Write both pages to `directory`; the arguments are the fields of the version's manifest."""
+    for name, template in ((MODEL_CARD, "model_card.md.j2"), (REPORT, "report.html.j2")):
+        (directory / name).write_text(_render(template, lineage, metrics, details), encoding="utf-8")
 
 
-def write_model_card(path: Path, facts: Facts) -> None:
-    """A short card in Markdown: what the model is, what it was trained on, how good it was."""
-    path.write_text(_render("model_card.md.j2", facts), encoding="utf-8")
-
-
-def write_report(path: Path, facts: Facts) -> None:
-    """One HTML page without external resources: numbers, loss, staleness, tables, lineage."""
-    path.write_text(_render("report.html.j2", facts), encoding="utf-8")
-
-
-def _render(template: str, facts: Facts) -> str:
-    metrics = facts.metrics
+def _render(template: str, lineage: Lineage, metrics: dict[str, Any], details: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -45,22 +31,51 @@ def _render(template: str, facts: Facts) -> str:
         lstrip_blocks=True,
     )
     environment.filters["number"] = _number
-    staleness = metrics.get("staleness") or {}
+    environment.filters["share"] = _share
+    tables = details["tables"]
     return environment.get_template(template).render(
-        config=facts.config,
-        lineage=facts.lineage,
+        lineage=lineage,
         metrics=metrics,
+        details=details,
+        model=details["model"],
+        tables=tables,
+        most_rows=max((table["rows"] for table in tables.values()), default=0) or 1,
         before=metrics.get("before"),
         after=metrics.get("after") or {},
-        skipped=metrics.get("rows_skipped") or {},
-        rows=facts.rows,
-        details=facts.details,
-        staleness=staleness,
-        loss=_loss_points(metrics.get("loss") or []),
-        bars=_bars(staleness.get("histogram") or {}),
-        width=_WIDTH,
-        height=_HEIGHT,
+        skipped=_most_first(metrics.get("rows_skipped")),
+        rejected=_most_first((details.get("data") or {}).get("rejected")),
+        staleness=metrics.get("staleness") or {},
+        data=details.get("data"),
+        days=details.get("history") or [],
+        width=chart.WIDTH,
+        height=chart.HEIGHT,
+        **_plots(metrics, details),
     )
+
+
+def _plots(metrics: dict[str, Any], details: dict[str, Any]) -> dict[str, chart.Chart | None]:
+    loss = [
+        (step, value) for step, value in metrics.get("loss") or [] if step is not None and value is not None
+    ]
+    bins = metrics.get("calibration_bins") or {}
+    reliability = {
+        f"{when} training": [(b["predicted"], b["observed"], b["rows"]) for b in bins.get(when) or []]
+        for when in ("before", "after")
+    }
+    counts = (metrics.get("staleness") or {}).get("histogram") or {}
+    days = [(day["ds"], day["auc"]) for day in details.get("history") or []]
+    return {
+        "loss_plot": chart.curve(loss, "step", "loss"),
+        "auc_plot": chart.over_days(days, "AUC"),
+        "calibration_plot": chart.calibration(reliability),
+        "staleness_plot": chart.histogram(
+            {int(value): count for value, count in counts.items()}, "batches between reading and applying"
+        ),
+    }
+
+
+def _most_first(counts: dict[str, int] | None) -> list[tuple[str, int]]:
+    return sorted((counts or {}).items(), key=lambda item: (-item[1], item[0]))
 
 
 def _number(value: Any) -> str:
@@ -72,38 +87,6 @@ def _number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _loss_points(loss: Sequence[Sequence[float | None]]) -> dict[str, Any] | None:
-    """The curve as SVG coordinates, with the ranges of both axes; None if there are not two points."""
-    finite = [
-        (float(step), float(value))
-        for step, value in loss
-        if step is not None and value is not None and math.isfinite(value)
-    ]
-    if len(finite) < 2:
-        return None
-    steps, values = zip(*finite, strict=True)
-    low, high = min(values), max(values)
-    span_x, span_y = (max(steps) - min(steps)) or 1.0, (high - low) or 1.0
-    points = " ".join(
-        f"{(step - min(steps)) / span_x * _WIDTH:.1f},{(high - value) / span_y * _HEIGHT:.1f}"
-        for step, value in finite
-    )
-    return {"points": points, "low": low, "high": high, "first": int(min(steps)), "last": int(max(steps))}
-
-
-def _bars(histogram: dict[str, int]) -> list[dict[str, Any]]:
-    """One bar per staleness, its height relative to the highest."""
-    if not histogram:
-        return []
-    highest = max(histogram.values()) or 1
-    step = _WIDTH / len(histogram)
-    return [
-        {
-            "label": label,
-            "count": count,
-            "x": round(position * step + step * 0.1, 1),
-            "width": round(step * 0.8, 1),
-            "height": round(count / highest * (_HEIGHT - 40), 1),
-        }
-        for position, (label, count) in enumerate(sorted(histogram.items(), key=lambda item: int(item[0])))
-    ]
+def _share(part: int | None, whole: int | None) -> str:
+    """Per cent, with one decimal."""
+    return "–" if part is None or not whole else f"{100 * part / whole:.1f} %"

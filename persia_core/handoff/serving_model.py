@@ -3,47 +3,46 @@
 torch is imported by `predict` only: whoever needs just the embeddings does without it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from persia_core.checkpoint.layout import DENSE
 from persia_core.errors import Corrupt, DataInvalid, EnvironmentProblem
+from persia_core.handoff.embedding_file import EmbeddingFile
+from persia_core.handoff.embedding_rows import EmbeddingRows
+from persia_core.handoff.graph import DENSE_INPUT, GRAPH, load_graph, mask_input
 from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingFeature, ServingSchema, ServingTable
 
 _BATCH = 4096
 _REMEDY = "publish the version again under a new run"
 
 
-@dataclass(frozen=True)
-class EmbeddingRows:
-    """One table: `ids` uint64 [n] ascending, `weights` float32 [n, dim]."""
-
-    ids: NDArray[np.uint64]
-    weights: NDArray[np.float32]
+class Table(Protocol):
+    """Where rows are looked up: in memory (EmbeddingRows) or in their file (EmbeddingFile)."""
 
     def lookup(self, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
-        """The rows of `ids` [m]; zeros where there is none. float32 [m, dim]."""
-        if len(self.ids) == 0:
-            return np.zeros((len(ids), self.weights.shape[1]), np.float32)
-        position = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        found = self.ids[position] == ids
-        return np.where(found[:, None], self.weights[position], np.float32(0.0))
+        """The weights of `ids` [m]; zeros where there is none. float32 [m, dim]."""
+        ...
 
 
 class ServingModel:
-    """Scores hashed rows. Build it with `load_model`."""
+    """Scores hashed rows. Build it with `load_model`, or `open_model`."""
 
-    def __init__(self, directory: Path, schema: ServingSchema, tables: dict[str, EmbeddingRows]) -> None:
+    def __init__(self, directory: Path, schema: ServingSchema, tables: Mapping[str, Table]) -> None:
         self._directory = directory
+        self._tables = tables
         self.schema = schema
-        self.tables = tables
+
+    @property
+    def tables(self) -> dict[str, EmbeddingRows]:
+        """The tables that are in memory: all of them, or none if the model was only opened."""
+        return {name: table for name, table in self._tables.items() if isinstance(table, EmbeddingRows)}
 
     def pooled(self, rows: pa.Table) -> dict[str, NDArray[np.float32]]:
         """Feature name -> float32 [B, dim], the bag pooled; of a sequence [B, length, dim], its rows.
@@ -78,25 +77,42 @@ class ServingModel:
         """
         import torch
 
-        from persia_core.models.sequence import named_embeddings
-
         out = np.empty(rows.num_rows, np.float32)
         for start in range(0, rows.num_rows, _BATCH):
             batch = rows.slice(start, _BATCH)
-            pooled, masks = self.pooled(batch), self.masks(batch)
-            embeddings = named_embeddings(
-                list(pooled),
-                [torch.from_numpy(value) for value in pooled.values()],
-                [torch.from_numpy(masks[name]) if name in masks else None for name in pooled],
-            )
             with torch.inference_mode():
-                logits = self.network(torch.from_numpy(self.dense(batch)), embeddings)
+                logits = self._logits(self.dense(batch), self.pooled(batch), self.masks(batch))
                 out[start : start + batch.num_rows] = torch.sigmoid(logits.float()).numpy()
         return out
 
+    def _logits(
+        self, dense: NDArray[np.float32], pooled: dict[str, NDArray[np.float32]], masks: dict[str, Any]
+    ) -> Any:
+        import torch
+
+        from persia_core.models.sequence import named_embeddings
+
+        if self.schema.graph is not None:
+            inputs = {DENSE_INPUT: dense, **pooled, **{mask_input(name): m for name, m in masks.items()}}
+            return self.graph(*(torch.from_numpy(inputs[name]) for name in self.schema.graph.inputs))
+        embeddings = named_embeddings(
+            list(pooled),
+            [torch.from_numpy(value) for value in pooled.values()],
+            [torch.from_numpy(masks[name]) if name in masks else None for name in pooled],
+        )
+        return self.network(torch.from_numpy(dense), embeddings)
+
+    @cached_property
+    def graph(self) -> Any:
+        """The dense network as it was exported, a callable. Raises Corrupt if it is no plain graph."""
+        return load_graph(self._directory / GRAPH)
+
     @cached_property
     def network(self) -> Any:
-        """The dense network as a torch.nn.Module in evaluation mode. Raises Corrupt if it does not fit."""
+        """The dense network by its class, in evaluation mode. Raises Corrupt if it does not fit.
+
+        For versions without a graph, and for whoever wants to go on with the class.
+        """
         from safetensors.torch import load_file
 
         schema = self.schema
@@ -113,7 +129,7 @@ class ServingModel:
 
     def _pool(self, feature: ServingFeature, rows: pa.Table) -> NDArray[np.float32]:
         table = self.schema.table_of(feature)
-        source = self.tables[table.name]
+        source = self._tables[table.name]
         if feature.kind != "multi-categorical":
             column = _column(rows, feature.name, pa.int64())
             present = column.is_valid().to_numpy(zero_copy_only=False)
@@ -137,45 +153,35 @@ class ServingModel:
 
 
 def load_model(directory: Path) -> ServingModel:
-    """The model version whose verified parts lie in `directory`. Raises Corrupt naming a file."""
+    """The model version whose verified parts lie in `directory`, its tables in memory.
+
+    Raises Corrupt naming a file.
+    """
+    schema = _schema(directory)
+    tables = {table.name: _read_table(directory, schema, table) for table in schema.tables}
+    return ServingModel(directory, schema, tables)
+
+
+def open_model(directory: Path) -> ServingModel:
+    """The same with its tables left on disk: slow to look up in, in bounded memory."""
+    schema = _schema(directory)
+    return ServingModel(directory, schema, {table.name: _open(directory, table) for table in schema.tables})
+
+
+def _schema(directory: Path) -> ServingSchema:
     path = directory / SCHEMA_FILE
-    schema = ServingSchema.from_bytes(path.read_bytes(), str(path))
-    return ServingModel(
-        directory, schema, {table.name: _load_table(directory, schema, table) for table in schema.tables}
-    )
+    return ServingSchema.from_bytes(path.read_bytes(), str(path))
 
 
-def _load_table(directory: Path, schema: ServingSchema, table: ServingTable) -> EmbeddingRows:
-    path = directory / table.file
-    try:
-        file = pq.ParquetFile(path)
-        if file.metadata.num_rows != table.rows:  # before anything is decoded
-            raise Corrupt(f"{path} has {file.metadata.num_rows} rows, schema.json says {table.rows}", _REMEDY)
-        if not _is_export(file.schema_arrow, table.dim):
-            found = ", ".join(f"{field.name} {field.type}" for field in file.schema_arrow)
-            raise Corrupt(f"{path} has columns {found}; expected id and embedding of {table.dim}", _REMEDY)
-        rows = file.read()
-    except (OSError, pa.ArrowException) as error:
-        raise Corrupt(f"{path} cannot be read: {error}", _REMEDY) from error
-    values: Any = rows["embedding"].combine_chunks()
-    if rows["id"].null_count or values.null_count or values.values.null_count:
-        raise Corrupt(f"{path} has nulls", _REMEDY)
-    ids = rows["id"].to_numpy()
-    weights = values.flatten().to_numpy(zero_copy_only=False).reshape(table.rows, table.dim)
-    if (ids[1:] <= ids[:-1]).any():
-        raise Corrupt(f"{path}: ids are not ascending", _REMEDY)
-    if (ids >> np.uint64(64 - schema.id_scheme.prefix_bits) != table.prefix).any():
-        raise Corrupt(f"{path} holds ids of another prefix than {table.prefix}", _REMEDY)
-    return EmbeddingRows(ids, weights)
+def _open(directory: Path, table: ServingTable) -> EmbeddingFile:
+    return EmbeddingFile(directory / table.file, table.embeddings, table.dim, table.rows)
 
 
-def _is_export(schema: pa.Schema, dim: int) -> bool:
-    if schema.names != ["id", "embedding"] or schema.field("id").type != pa.uint64():
-        return False
-    kind = schema.field("embedding").type
-    return bool(
-        pa.types.is_fixed_size_list(kind) and kind.list_size == dim and kind.value_type == pa.float32()
-    )
+def _read_table(directory: Path, schema: ServingSchema, table: ServingTable) -> EmbeddingRows:
+    rows = _open(directory, table).read()
+    if (rows.ids >> np.uint64(64 - schema.id_scheme.prefix_bits) != table.prefix).any():
+        raise Corrupt(f"{directory / table.file} holds ids of another prefix than {table.prefix}", _REMEDY)
+    return rows
 
 
 def _bags(feature: ServingFeature, rows: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

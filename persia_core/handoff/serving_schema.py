@@ -3,6 +3,7 @@
 See docs/formats/model_version.md.
 """
 
+from importlib.metadata import version
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -11,8 +12,10 @@ from persia_core.config import ModelConfig
 from persia_core.config.base import Name
 from persia_core.config.features import DenseFeature, Feature
 from persia_core.errors import Corrupt
+from persia_core.handoff.graph import graph_inputs
 
 SCHEMA_FILE = "schema.json"
+DELTA = "delta/"  # the folder of what changed since the parent version
 
 _IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
 
@@ -39,6 +42,7 @@ class ServingTable(_Frozen):
     dim: Annotated[int, Field(ge=1, le=1024)]
     pooling: Literal["sum", "mean", "sqrtn"]
     rows: Annotated[int, Field(ge=0)]
+    embeddings: Literal["float32", "float16", "int8"] = "float32"
 
     @property
     def file(self) -> str:
@@ -68,10 +72,21 @@ class ModelClass(_Frozen):
     args: dict[str, Any] = {}
 
 
-class ServingSchema(_Frozen):
-    """The whole of schema.json."""
+class Graph(_Frozen):
+    """The dense network as a torch.export program: graph(*inputs) -> logits [B].
 
-    format_version: Literal[1, 2] = 2
+    `torch` is the version that wrote it; a newer one may refuse it.
+    """
+
+    file: Literal["graph.pt2"] = "graph.pt2"
+    inputs: list[str]
+    torch: str
+
+
+class ServingSchema(_Frozen):
+    """The whole of schema.json. `graph` is None in formats 1 and 2 and where none was exported."""
+
+    format_version: Literal[1, 2, 3] = 3
     name: str
     label: str
     id_scheme: IdScheme
@@ -79,6 +94,7 @@ class ServingSchema(_Frozen):
     dense_features: list[Name]
     tables: list[ServingTable]
     model: ModelClass
+    graph: Graph | None = None
     schema_fingerprint: str
     config_digest: str
 
@@ -96,6 +112,10 @@ class ServingSchema(_Frozen):
                 raise ValueError(f"feature {feature.name}: only a multi-categorical feature is a sequence")
         if self.dense_features != [f.name for f in self.features if f.kind == "dense"]:
             raise ValueError("dense_features does not name the dense features in order")
+        if self.graph is not None and self.graph.inputs != graph_inputs(
+            [(feature.name, feature.sequence_length) for feature in self.id_features]
+        ):
+            raise ValueError("the inputs of the graph are not the features in order")
         return self
 
     @property
@@ -129,6 +149,16 @@ def embedding_file(table: str) -> str:
     return f"embeddings/{table}.parquet"
 
 
+def changed_file(table: str) -> str:
+    """Path of a table's new and changed rows since the parent version, relative to the version."""
+    return f"{DELTA}{table}.parquet"
+
+
+def removed_file(table: str) -> str:
+    """Path of the ids that are gone since the parent version, relative to the version."""
+    return f"{DELTA}{table}.removed.parquet"
+
+
 def _of_ids(config: ModelConfig, feature: Feature) -> dict[str, Any]:
     """What the schema says of features that have a table only."""
     if isinstance(feature, DenseFeature):
@@ -138,6 +168,11 @@ def _of_ids(config: ModelConfig, feature: Feature) -> dict[str, Any]:
         "pooling": config.pooling_of(feature),
         "sequence_length": config.sequence_length_of(feature),
     }
+
+
+def _graph_of(config: ModelConfig) -> Graph:
+    features = [(feature.name, config.sequence_length_of(feature)) for feature in config.id_features]
+    return Graph(inputs=graph_inputs(features), torch=version("torch"))
 
 
 def schema_of(config: ModelConfig, rows: dict[str, int]) -> ServingSchema:
@@ -163,10 +198,12 @@ def schema_of(config: ModelConfig, rows: dict[str, int]) -> ServingSchema:
                 dim=table.dim,
                 pooling=table.pooling,
                 rows=rows[table.name],
+                embeddings=config.export.embeddings,
             )
             for table in config.tables
         ],
         model=ModelClass(import_path=config.training.model, args=config.training.model_args),
+        graph=_graph_of(config) if config.export.graph else None,
         schema_fingerprint=config.schema_fingerprint(),
         config_digest=config.digest(),
     )

@@ -10,7 +10,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -91,17 +91,24 @@ def upload_parts(store: ObjectStore, prefix: str, root: Path, manifest: Manifest
     return StoredManifest(manifest, hashlib.sha256(data).hexdigest())
 
 
-def download_parts(store: ObjectStore, prefix: str, manifest: Manifest, directory: Path) -> None:
+def download_parts(
+    store: ObjectStore,
+    prefix: str,
+    manifest: Manifest,
+    directory: Path,
+    only: Collection[str] | None = None,
+) -> None:
     """Bring every part of `manifest` to `directory`, checked; files that are whole already are kept.
 
-    Raises Corrupt naming the key of a part that is missing, has another size (nothing is
-    downloaded then) or another SHA-256 (that file is removed).
+    With `only`, the parts of these paths. Raises Corrupt naming the key of a part that is missing, has
+    another size (nothing is downloaded then) or another SHA-256 (that file is removed).
     """
     directory.mkdir(parents=True, exist_ok=True)
     _check_paths(manifest, store.uri(prefix + MANIFEST))
-    _check_no_links(manifest, directory)
+    check_no_links(manifest, directory)
     stored = {info.key: info.size for info in store.list(prefix)}
-    for part in manifest.parts:
+    parts = [part for part in manifest.parts if only is None or part.path in only]
+    for part in parts:
         key = prefix + part.path
         if key not in stored:
             raise Corrupt(f"{store.uri(key)} is missing, its manifest lists it", _RESTORE)
@@ -124,7 +131,7 @@ def download_parts(store: ObjectStore, prefix: str, manifest: Manifest, director
             target.unlink()
             raise
 
-    _in_parallel("fetched", store.uri(prefix), manifest.parts, fetch)
+    _in_parallel("fetched", store.uri(prefix), parts, fetch)
 
 
 def download_and_verify(
@@ -195,8 +202,8 @@ def _check_paths(manifest: Manifest, where: str) -> None:
             )
 
 
-def _check_no_links(manifest: Manifest, directory: Path) -> None:
-    """A link planted in `directory` must not lead a part elsewhere."""
+def check_no_links(manifest: Manifest, directory: Path) -> None:
+    """Raise Corrupt if a link planted in `directory` would lead a part elsewhere."""
     top = directory.resolve()
     for part in manifest.parts:
         target = directory / part.path

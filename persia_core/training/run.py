@@ -19,6 +19,7 @@ from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
 from persia_core.training.account import Account
+from persia_core.training.calibration import calibration_bins
 from persia_core.training.dense import DenseTraining, seed_trainer
 from persia_core.training.dense_update import dense_update
 from persia_core.training.embeddings import connect
@@ -86,6 +87,7 @@ class PartitionRun:
         self._evaluator = Evaluator(config, self._group, self._worker, self._dense.model)
         self._first_step = 0
         self._slices: dict[str, Slices] = {}
+        self._calibration: dict[str, list[dict[str, float | int]]] = {}
 
     def restore(self) -> None:
         """Tell the servers their tables and the day; put the parent checkpoint in place, if there is one."""
@@ -191,6 +193,7 @@ class PartitionRun:
             "before": before,
             "after": after,
             "slices": self._slices,
+            "calibration_bins": self._calibration,
             "staleness": staleness_of(stats),
             "table_rows": table_rows_of(stats),
             "servers": stats,
@@ -202,6 +205,7 @@ class PartitionRun:
     def _metrics_of(self, when: str, predicted: NDArray[np.float32]) -> Metrics:
         labels, weights = read_labels(self._partition), read_weights(self._partition)
         self._slices[when] = slices_of(self._config, self._partition, labels, predicted, weights)
+        self._calibration[when] = calibration_bins(labels, predicted)
         return summary(labels, predicted, weights)
 
     def leave(self) -> None:

@@ -20,6 +20,7 @@ from persia_core.config import ModelConfig, parse_config
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.models.dlrm import DLRM
+from persia_core.training.calibration import calibration_bins
 from persia_core.training.metrics import summary
 from tests.support.hashed import hashed_table, write_hashed_table
 
@@ -225,6 +226,12 @@ def make_run(
         "seconds": 1.5,
         "samples_per_second": 200.0,
         "loss": [[step, 0.7 - step / 1000] for step in range(300)],
+        "calibration_bins": {
+            "before": []
+            if before is None
+            else calibration_bins(labels, oracle_predict(config, before, day.table)),
+            "after": calibration_bins(labels, predicted),
+        },
     }
     (run_dir / "metrics.json").write_text(json.dumps(metrics))
     return run_dir
@@ -233,7 +240,7 @@ def make_run(
 def _shard(config: ModelConfig, weights: Weights, server: int, servers: int) -> dict[str, Any]:
     tensors: dict[str, Any] = {}
     for table in config.tables:
-        mine = [id_ for id_ in weights[table.name] if id_ % servers == server]  # in no order
+        mine = sorted(id_ for id_ in weights[table.name] if id_ % servers == server)
         rows = [weights[table.name][id_] for id_ in mine]
         tensors[f"{table.name}.ids"] = np.array(mine, np.uint64)
         tensors[f"{table.name}.weights"] = np.array(rows, np.float32).reshape(len(mine), table.dim)

@@ -20,12 +20,12 @@ from persia_core.errors import Corrupt, EnvironmentProblem
 from persia_core.handoff.export import export_version, read_metrics
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.manifest import Manifest
-from persia_core.handoff.serving_model import EmbeddingRows, load_model
+from persia_core.handoff.serving_model import load_model
 from persia_core.handoff.serving_schema import ServingSchema, schema_of
 from tests.support.runs import Day, FakeModel, bags_of, make_day, make_run, small_config
 
 DS = "2026-11-02"
-CONFIG = small_config()
+CONFIG = small_config(export={"graph": False})
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def run_dir(day: Day, tmp_path: Path) -> Path:
 
 def export(run_dir: Path, out: Path, config: ModelConfig = CONFIG) -> Manifest:
     checkpoint = Manifest.from_bytes((run_dir / "checkpoint" / "manifest.json").read_bytes(), "m")
-    return export_version(config, run_dir, checkpoint, out, prefix="checkpoints/x/", parent=None)
+    out.mkdir()
+    return export_version(config, run_dir, checkpoint, out, prefix="checkpoints/x/")
 
 
 def test_the_same_run_gives_the_same_bytes(run_dir: Path, tmp_path: Path) -> None:
@@ -62,7 +63,7 @@ def test_an_empty_table_and_absent_tensors_are_exported(day: Day, tmp_path: Path
 
 
 def test_more_rows_than_a_row_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run_dir: Path) -> None:
-    monkeypatch.setattr("persia_core.handoff.export.ROW_GROUP", 7)
+    monkeypatch.setattr("persia_core.handoff.embedding_file.ROW_GROUP", 7)
     export(run_dir, tmp_path / "small")
     monkeypatch.undo()
     export(run_dir, tmp_path / "large")
@@ -140,11 +141,11 @@ def test_tables_are_mapped_not_copied(run_dir: Path, day: Day) -> None:
 def test_weights_of_16_bits_are_exported_as_float32(
     run_dir: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("persia_core.handoff.export.ROW_GROUP", 7)
+    monkeypatch.setattr("persia_core.handoff.embedding_file.ROW_GROUP", 7)
     tables = [table.model_dump() for table in CONFIG.tables]
     for table in tables:
         table["weight_type"] = kind if table["name"] == "user" else "float32"
-    config = small_config(tables=tables)
+    config = small_config(tables=tables, export={"graph": False})
     with pytest.raises(Corrupt, match=r"is F32, expected B?F16"):
         export(run_dir, tmp_path / "refused", config)
     expected: dict[int, Any] = {}
@@ -169,16 +170,6 @@ def test_metrics_that_are_not_numbers_become_none(tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text(json.dumps({"loss": loss}))
     thinned = read_metrics(tmp_path)["loss"]
     assert (len(thinned), thinned[0], thinned[-1]) == (200, loss[0], loss[-1])
-
-
-def test_rows_that_are_absent_are_zeros() -> None:
-    rows = EmbeddingRows(
-        np.array([3, 7, 2**64 - 1], np.uint64), np.arange(1, 7, dtype=np.float32).reshape(3, 2)
-    )
-    ids = np.array([0, 3, 4, 7, 8, 2**64 - 1, 2**63], np.uint64)
-    expected = [[0, 0], [1, 2], [0, 0], [3, 4], [0, 0], [5, 6], [0, 0]]
-    assert rows.lookup(ids).tolist() == expected
-    assert rows.lookup(ids[:0]).shape == (0, 2)
 
 
 IMPORT_PATHS = [
@@ -218,9 +209,9 @@ def test_an_import_path_that_is_none_is_refused(path: str) -> None:
 def test_only_a_network_that_fits_is_built(
     run_dir: Path, tmp_path: Path, path: str, error: type[Exception], message: str, day: Day
 ) -> None:
-    training = CONFIG.training.model_dump() | {"model": path, "model_args": {}}
-    config = small_config(training=training)
-    export(run_dir, tmp_path / "out", config)
+    export(run_dir, tmp_path / "out")
+    file = tmp_path / "out" / "schema.json"
+    file.write_text(json.dumps(json.loads(file.read_bytes()) | {"model": {"import_path": path, "args": {}}}))
     model = load_model(tmp_path / "out")
     with pytest.raises(error, match=message):
         model.predict(day.table)
@@ -237,7 +228,7 @@ def test_in_format_1_every_feature_has_the_pooling_of_its_table(
 ) -> None:
     tables = [table.model_dump() for table in CONFIG.tables]
     tables[1]["pooling"] = "mean"
-    export(run_dir, tmp_path / "out", small_config(tables=tables))
+    export(run_dir, tmp_path / "out", small_config(tables=tables, export={"graph": False}))
     new = load_model(tmp_path / "out").pooled(day.table)
     path = tmp_path / "out" / "schema.json"
     document = json.loads(path.read_bytes())
@@ -255,8 +246,10 @@ def test_each_feature_is_pooled_as_the_schema_says(run_dir: Path, tmp_path: Path
     by_name = {feature["name"]: feature for feature in features}
     by_name["history"] |= {"pooling": "sequence", "sequence_length": 2}
     by_name["tags"]["pooling"] = "sqrtn"
-    config = small_config(features=features)
-    export(run_dir, tmp_path / "out", config)
+    config = small_config(features=features, export={"graph": False})
+    export(run_dir, tmp_path / "out")
+    rows = {name: len(rows) for name, rows in day.model.weights.items()}
+    (tmp_path / "out" / "schema.json").write_bytes(schema_of(config, rows).to_bytes())
     model = load_model(tmp_path / "out")
     pooled, masks = model.pooled(day.table), model.masks(day.table)
     assert masks.keys() == {"history"}
