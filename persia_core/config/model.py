@@ -18,6 +18,7 @@ from persia_core.config.features import (
     IdFeature,
     MultiCategoricalFeature,
 )
+from persia_core.config.gates import Gates
 from persia_core.config.time_format import check_time_format
 from persia_core.config.training import Training
 from persia_core.handoff.layout import check_name
@@ -139,16 +140,6 @@ class Storage(Section):
         if not url.startswith(("s3://", "file:///")):
             raise ValueError("a storage URL starts with s3:// or file:///")
         return url
-
-
-class Gates(Section):
-    """What a candidate must show to become champion."""
-
-    min_rows: Annotated[int, Field(ge=1)] = 100
-    min_auc: Annotated[float, Field(ge=0, le=1)] = 0.5
-    max_auc_drop: Annotated[float, Field(ge=0, le=1)] = 0.01  # against the champion, same rows
-    max_log_loss_rise: Annotated[float, Field(ge=0)] = 0.02  # against the champion, same rows
-    max_prediction_difference: Annotated[float, Field(gt=0)] = 1e-5  # trainer against reloaded export
 
 
 class ModelConfig(Section):

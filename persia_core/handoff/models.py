@@ -56,6 +56,15 @@ def read_version(store: ObjectStore, model: str, version: str) -> StoredManifest
     return found
 
 
+def version_exists(store: ObjectStore, model: str, version: str) -> bool:
+    """Whether that version is complete: its manifest is there, whatever it holds."""
+    try:
+        store.get(version_prefix(model, version) + MANIFEST)
+    except (NotFound, ValueError):
+        return False
+    return True
+
+
 def list_versions(store: ObjectStore, model: str) -> list[VersionInfo]:
     """All complete versions, newest partition first. Raises Corrupt naming a damaged object."""
     aliases: dict[str, list[str]] = {}

@@ -12,6 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
+def pair(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
+    """Both as float64 [n]. Raises ValueError for other lengths, or a label that is not 0 or 1."""
+    label, score, _ = _checked(labels, scores, None)
+    return label, score
+
+
 def _checked(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
     label = np.asarray(labels, dtype=np.float64).ravel()
     score = np.asarray(scores, dtype=np.float64).ravel()
@@ -51,8 +57,13 @@ def log_loss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | N
     label, probability, weight = _checked(labels, probabilities, weights)
     if weight.sum() == 0.0 or np.isnan(probability).any():
         return None
-    clipped = np.clip(probability, 1e-7, 1.0 - 1e-7)
-    return float(-np.average(label * np.log(clipped) + (1.0 - label) * np.log1p(-clipped), weights=weight))
+    return float(np.average(log_losses(label, probability), weights=weight))
+
+
+def log_losses(labels: Array, probabilities: Array) -> Array:
+    """Each row's negative log-likelihood in nats, probabilities clipped to [1e-7, 1 - 1e-7]; shapes [n]."""
+    clipped = np.clip(probabilities, 1e-7, 1.0 - 1e-7)
+    return -(labels * np.log(clipped) + (1.0 - labels) * np.log1p(-clipped))
 
 
 def normalised_entropy(

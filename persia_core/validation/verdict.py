@@ -10,7 +10,7 @@ from persia_core.handoff.object_store import NotFound, ObjectStore
 
 
 class ModelCheck(BaseModel):
-    """One rule. `value` and `limit` are None where there is no number; `reason` is a sentence.
+    """One rule: `value` must be there and not beyond a bound that is set; `reason` is a sentence.
 
     `skipped`: the rule could not be applied and its reason says why; that is no failure.
     """
@@ -20,9 +20,18 @@ class ModelCheck(BaseModel):
     name: str
     passed: bool
     value: float | None = None
-    limit: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
     reason: str
     skipped: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_the_former_limit(cls, document: Any) -> Any:
+        """Verdicts that were stored when a check had one `limit` are still read."""
+        if isinstance(document, dict):
+            return {key: value for key, value in document.items() if key != "limit"}
+        return document
 
 
 class ModelVerdict(BaseModel):
@@ -41,7 +50,7 @@ class ModelVerdict(BaseModel):
     checks: list[ModelCheck]
     warnings: list[str] = []
     summary: str
-    metrics: dict[str, Any]  # "before", "after", "champion": summaries on the rows of `ds`, or None
+    metrics: dict[str, Any]  # "before", "after", "champion", "parent": summaries on the rows of `ds`, or None
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelVerdict":
