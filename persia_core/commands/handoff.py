@@ -1,4 +1,4 @@
-"""`persia publish`, `promote` and `models`: from a run to the champion."""
+"""`persia publish`, `promote`, `rollback` and `models`: from a run to the champion."""
 
 import argparse
 from typing import Any
@@ -26,14 +26,40 @@ def _publish(arguments: argparse.Namespace) -> Any:
 def _add_promote(commands: Commands) -> None:
     parser = stage(commands, "promote", "make a validated version the champion", _promote, ds=False)
     parser.add_argument("--version", required=True, dest="model_version", metavar="VERSION")
-    parser.add_argument("--reason", default="passed validation", help="kept with the pointer (%(default)s)")
+    parser.add_argument("--reason", help="kept with the pointer and in its history (passed validation)")
+    parser.add_argument("--who", metavar="NAME", help="who decided it; kept in the history")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="overrule the verdict, or a rollback; needs --reason and --who. Checksums and the order of "
+        "partitions are not overruled",
+    )
 
 
 def _promote(arguments: argparse.Namespace) -> Any:
     from persia_core.handoff.promote import promote
 
     config, store = open_both(arguments)
-    return promote(config, store, arguments.model_version, reason=arguments.reason)
+    reason = arguments.reason or ("" if arguments.force else "passed validation")
+    version, who, force = arguments.model_version, arguments.who, arguments.force
+    return promote(config, store, version, reason=reason, who=who, force=force)
+
+
+def _add_rollback(commands: Commands) -> None:
+    parser = stage(commands, "rollback", "make an earlier version champion again", _rollback, ds=False)
+    parser.add_argument("--version", "--to", required=True, dest="model_version", metavar="VERSION")
+    parser.add_argument("--reason", required=True, help="kept with the pointer and in its history")
+    parser.add_argument("--who", metavar="NAME", help="who decided it (the name of this user)")
+
+
+def _rollback(arguments: argparse.Namespace) -> Any:
+    import getpass
+
+    from persia_core.handoff.rollback import rollback
+
+    config, store = open_both(arguments)
+    who = arguments.who or getpass.getuser()
+    return rollback(config, store, arguments.model_version, reason=arguments.reason, who=who)
 
 
 def _add_models(commands: Commands) -> None:
@@ -42,6 +68,15 @@ def _add_models(commands: Commands) -> None:
     stage(actions, "list", "versions, newest first, with champion and candidate", _models_list, ds=False)
     show = stage(actions, "show", "one version: metrics, lineage, verdict", _models_show, ds=False)
     show.add_argument("--version", required=True, dest="model_version", metavar="VERSION")
+
+    stage(actions, "history", "what was champion, newest first: who, when and why", _models_history, ds=False)
+
+
+def _models_history(arguments: argparse.Namespace) -> Any:
+    from persia_core.handoff.models import champion_history
+
+    config, store = open_both(arguments)
+    return champion_history(store, config.name)
 
 
 def _models_list(arguments: argparse.Namespace) -> Any:
@@ -58,4 +93,4 @@ def _models_show(arguments: argparse.Namespace) -> Any:
     return show_version(store, config.name, arguments.model_version)
 
 
-COMMANDS = (_add_publish, _add_promote, _add_models)
+COMMANDS = (_add_publish, _add_promote, _add_rollback, _add_models)

@@ -7,7 +7,7 @@ from typing import Any
 from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST, verdict_key, version_name, version_prefix, versions_root
 from persia_core.handoff.object_store import NotFound, ObjectStore
-from persia_core.handoff.pointer import CANDIDATE, CHAMPION, read_pointer
+from persia_core.handoff.pointer import CANDIDATE, CHAMPION, Move, read_pointer
 from persia_core.handoff.transfer import StoredManifest, read_manifest
 
 
@@ -73,6 +73,12 @@ def list_versions(store: ObjectStore, model: str) -> list[VersionInfo]:
             aliases.setdefault(found[0].version, []).append(alias)
     names = sorted(version_names(store, model), reverse=True)
     return [_info(store, model, name, aliases.get(name, [])) for name in names]
+
+
+def champion_history(store: ObjectStore, model: str) -> list[Move]:
+    """What the champion pointer named, newest first, with reasons; empty if there was no champion yet."""
+    found = read_pointer(store, model, CHAMPION)
+    return found[0].moves if found else []
 
 
 def show_version(store: ObjectStore, model: str, version: str) -> dict[str, Any]:

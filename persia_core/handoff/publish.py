@@ -74,7 +74,11 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
     finally:
         shutil.rmtree(scratch)
     pointer = Pointer(
-        version=version, ds=ds, manifest_sha256=stored.sha256, reason=f"published by {run_dir.name}"
+        version=version,
+        ds=ds,
+        manifest_sha256=stored.sha256,
+        reason=f"published by {run_dir.name}",
+        action="published",
     )
     candidate = _name_candidate(store, config.name, pointer)
     logger.info("published %s", store.uri(version_prefix(config.name, version)))

@@ -15,11 +15,12 @@ import pytest
 from persia_core.checkpoint.select import latest_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt, DataInvalid, GateRefused, PartitionMissing, PromotionRefused
+from persia_core.handoff.champion import Promotion
 from persia_core.handoff.consume import pick_up
 from persia_core.handoff.evaluate import evaluate_version
 from persia_core.handoff.layout import alias_key, hashed_prefix, verdict_key, version_prefix
 from persia_core.handoff.pointer import CHAMPION, Pointer, read_pointer, swap_pointer
-from persia_core.handoff.promote import Promotion, promote
+from persia_core.handoff.promote import promote
 from persia_core.handoff.publish import PublishResult, publish
 from persia_core.handoff.s3_store import S3Store
 from persia_core.training.metrics import summary
