@@ -3,7 +3,7 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
-from persia_core.commands import config, data, handoff, platform, training, validation
+from persia_core.commands import config, data, handoff, platform, retention, training, validation
 
 COMMANDS = (
     *platform.COMMANDS,
@@ -11,5 +11,6 @@ COMMANDS = (
     *training.COMMANDS,
     *validation.COMMANDS,
     *handoff.COMMANDS,
+    *retention.COMMANDS,
     *config.COMMANDS,
 )

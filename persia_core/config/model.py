@@ -19,6 +19,7 @@ from persia_core.config.features import (
     MultiCategoricalFeature,
 )
 from persia_core.config.gates import Gates
+from persia_core.config.retention import Retention
 from persia_core.config.time_format import check_time_format
 from persia_core.config.training import Training
 from persia_core.handoff.layout import check_name
@@ -155,6 +156,7 @@ class ModelConfig(Section):
     storage: Storage
     gates: Gates = Gates()
     export: Export = Export()
+    retention: Retention = Retention()
 
     @field_validator("name")
     @classmethod
@@ -302,9 +304,9 @@ class ModelConfig(Section):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the whole configuration except where it is stored."""
+        """SHA-256 (hex) over the whole configuration except where it is stored, and for how long."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        return _digest(self.model_dump(mode="json", exclude={"storage"} | unused))
+        return _digest(self.model_dump(mode="json", exclude={"storage", "retention"} | unused))
 
 
 def _digest(value: object) -> str:

@@ -27,8 +27,11 @@ def check_ds(ds: str) -> str:
     return ds
 
 
+RAW_ROOT = "raw/"
+
+
 def raw_prefix(dataset: str, ds: str) -> str:
-    return f"raw/{check_name('dataset', dataset)}/ds={check_ds(ds)}/"
+    return f"{RAW_ROOT}{check_name('dataset', dataset)}/ds={check_ds(ds)}/"
 
 
 def hashed_prefix(dataset: str, ds: str) -> str:
@@ -39,8 +42,12 @@ def hashed_root(dataset: str) -> str:
     return f"hashed/{check_name('dataset', dataset)}/"
 
 
+def rejected_root(dataset: str) -> str:
+    return f"rejected/{check_name('dataset', dataset)}/"
+
+
 def rejected_prefix(dataset: str, ds: str) -> str:
-    return f"rejected/{check_name('dataset', dataset)}/ds={check_ds(ds)}/"
+    return f"{rejected_root(dataset)}ds={check_ds(ds)}/"
 
 
 def data_docs_prefix(dataset: str, ds: str) -> str:

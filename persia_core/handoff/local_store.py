@@ -18,9 +18,10 @@ from pathlib import Path
 
 from persia_core.errors import Corrupt, DiskFull, StorageUnavailable
 from persia_core.handoff.keys import MAX_SMALL_OBJECT_BYTES, check_key, check_prefix
-from persia_core.handoff.object_store import NotFound, ObjectInfo, PreconditionFailed, Stored
+from persia_core.handoff.object_store import NotFound, ObjectInfo, PreconditionFailed, Stored, Upload
 
 _INTERNAL = ".store"
+_TEMPORARY = "/".join((_INTERNAL, "tmp"))
 
 
 class LocalStore:
@@ -106,7 +107,8 @@ class LocalStore:
                     if not key.startswith(prefix) or path.is_symlink():
                         continue
                     try:
-                        found.append(ObjectInfo(key, path.stat().st_size))
+                        status = path.stat()
+                        found.append(ObjectInfo(key, status.st_size, status.st_mtime))
                     except FileNotFoundError:  # deleted since the directory was read
                         continue
         yield from sorted(found, key=lambda info: info.key)
@@ -149,6 +151,23 @@ class LocalStore:
                 return
             _sync_directory(path.parent)
 
+    def uploads(self) -> Iterator[Upload]:
+        """The temporary files of writers at work, and of those that died; their keys are not known."""
+        directory = self._root / _TEMPORARY
+        with self._errors(directory):
+            for path in sorted(directory.glob("*")):
+                try:
+                    status = path.stat()
+                except FileNotFoundError:  # finished since the directory was read
+                    continue
+                yield Upload(f"{_TEMPORARY}/{path.name}", path.name, status.st_size, status.st_mtime)
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Remove a temporary file."""
+        path = self._root / _TEMPORARY / upload.id
+        with self._errors(path):
+            path.unlink(missing_ok=True)
+
     def _path(self, key: str) -> Path:
         if check_key(key).split("/")[0] == _INTERNAL:
             raise ValueError(f"key {key!r} is the store's own")
@@ -156,7 +175,7 @@ class LocalStore:
 
     @contextmanager
     def _temporary(self) -> Iterator[Path]:
-        directory = self._root / _INTERNAL / "tmp"
+        directory = self._root / _TEMPORARY
         directory.mkdir(parents=True, exist_ok=True)
         path = directory / uuid.uuid4().hex
         try:

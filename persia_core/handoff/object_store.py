@@ -1,7 +1,7 @@
 """What the storage contract asks of an object store, and how one is opened."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -26,10 +26,24 @@ class Stored:
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One line of a listing; `size` in bytes."""
+    """One line of a listing; `size` in bytes, `modified` in seconds since 1970."""
 
     key: str
     size: int
+    modified: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload that was begun and not completed: no reader sees it, but it takes space.
+
+    `size` is what has arrived, in bytes; `modified` when something last did, in seconds since 1970.
+    """
+
+    key: str
+    id: str
+    size: int
+    modified: float
 
 
 class ObjectStore(Protocol):
@@ -77,6 +91,14 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; removing nothing is no error."""
+        ...
+
+    def uploads(self) -> Iterator[Upload]:
+        """All uploads that were begun and not completed, whoever began them."""
+        ...
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Give up an upload of `uploads`; one that is completed or gone is no error."""
         ...
 
 

@@ -4,6 +4,7 @@ A champion pointer carries its own history, newest first: what it named before, 
 history change in one step, and nobody can write one without the other.
 """
 
+import itertools
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -74,7 +75,7 @@ class Pointer(Move):
     def withdrawn(self, version: str) -> Move | None:
         """The rollback that took this version back, if that was the last thing that happened to it."""
         moves = self.moves
-        for newer, older in zip(moves, moves[1:], strict=False):
+        for newer, older in itertools.pairwise(moves):
             if newer.version == version:
                 return None
             if older.version == version:

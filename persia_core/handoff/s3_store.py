@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from persia_core.errors import ConfigError, Corrupt, StorageUnavailable
 from persia_core.handoff.keys import MAX_SMALL_OBJECT_BYTES, check_key, check_prefix
-from persia_core.handoff.object_store import NotFound, ObjectInfo, PreconditionFailed, Stored
+from persia_core.handoff.object_store import NotFound, ObjectInfo, PreconditionFailed, Stored, Upload
 from persia_core.handoff.s3_errors import code_of, is_local, local_errors, status_of, unavailable
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,8 @@ class S3Store:
         try:
             for page in pages:
                 for item in page.get("Contents", ()):
-                    yield ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"])
+                    modified = item["LastModified"].timestamp()
+                    yield ObjectInfo(item["Key"].removeprefix(self._prefix), item["Size"], modified)
         except (BotoCoreError, ClientError) as error:
             raise self._unavailable(error) from error
 
@@ -160,6 +161,47 @@ class S3Store:
             self._call("delete_object", key)
         except NotFound:
             return
+
+    def uploads(self) -> Iterator[Upload]:
+        """All multipart uploads under the storage URL that were begun and not completed."""
+        pages = self._client.get_paginator("list_multipart_uploads").paginate(
+            Bucket=self._bucket, Prefix=self._prefix
+        )
+        try:
+            for page in pages:
+                for item in page.get("Uploads", ()):
+                    if (found := self._upload(item)) is not None:
+                        yield found
+        except (BotoCoreError, ClientError) as error:
+            raise self._unavailable(error) from error
+
+    def abort_upload(self, upload: Upload) -> None:
+        """Give up a multipart upload; one that is completed or gone is no error."""
+        key = self._prefix + check_key(upload.key)
+        try:
+            self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload.id)
+        except ClientError as error:
+            if code_of(error) != "NoSuchUpload":
+                raise self._unavailable(error) from error
+        except BotoCoreError as error:
+            raise self._unavailable(error) from error
+
+    def _upload(self, item: dict[str, Any]) -> Upload | None:
+        """An upload of the listing with what has arrived of it; None if it has ended since."""
+        pages = self._client.get_paginator("list_parts").paginate(
+            Bucket=self._bucket, Key=item["Key"], UploadId=item["UploadId"]
+        )
+        size, modified = 0, item["Initiated"].timestamp()
+        try:
+            for page in pages:
+                for part in page.get("Parts", ()):
+                    size += part["Size"]
+                    modified = max(modified, part["LastModified"].timestamp())
+        except ClientError as error:
+            if code_of(error) == "NoSuchUpload":
+                return None
+            raise
+        return Upload(item["Key"].removeprefix(self._prefix), item["UploadId"], size, modified)
 
     def _conditional_put(self, key: str, data: bytes, condition: Callable[[], dict[str, str]]) -> str:
         retried = False

@@ -1,5 +1,6 @@
 """Forced promotion, rollback and history of the champion, over HTTP: races and promoters that die."""
 
+import itertools
 import json
 import os
 import signal
@@ -262,7 +263,7 @@ def test_rollbacks_and_promotions_at_once_leave_one_history(config: ModelConfig,
     moves = champion_history(s3_store, MODEL)
     assert sorted(move.version for move in moves[:-1]) == sorted(found.version for found in done)
     assert moves[-1].version == base
-    for newer, older in zip(moves, moves[1:], strict=False):
+    for newer, older in itertools.pairwise(moves):
         assert newer.action == "rolled back" or newer.ds > older.ds
     assert moves[0].version == champion_of(s3_store)
 

@@ -3,7 +3,16 @@
 import hashlib
 from typing import Any
 
-from persia_core.handoff.layout import MANIFEST, verdict_key, version_name, version_prefix
+from persia_core.handoff.layout import (
+    MANIFEST,
+    checkpoint_prefix,
+    data_docs_prefix,
+    hashed_prefix,
+    rejected_prefix,
+    verdict_key,
+    version_name,
+    version_prefix,
+)
 from persia_core.handoff.manifest import Lineage, Manifest, Part, digest_of
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CHAMPION, read_pointer
@@ -64,6 +73,32 @@ def verdict_on(version: str, manifest_sha256: str, *, passed: bool) -> ModelVerd
         summary="s",
         metrics={},
     )
+
+
+def store_prefix(store: ObjectStore, prefix: str, kind: str, ds: str, *, complete: bool = True) -> None:
+    parts = {"part-0.parquet": b"0" * 10, "part-1.parquet": b"1" * 20}
+    for path, data in parts.items():
+        store.put(prefix + path, data)
+    if complete:
+        store.put(prefix + MANIFEST, manifest_of(kind, ds, parts, {}).to_bytes())
+
+
+def fill(store: ObjectStore, days: list[str]) -> list[str]:
+    """For each day a hashed and rejected partition, data docs, a checkpoint, and a version with a verdict."""
+    versions = []
+    for ds in days:
+        store_prefix(store, hashed_prefix("clicks", ds), "hashed", ds)
+        store_prefix(store, rejected_prefix("clicks", ds), "rejected", ds)
+        store.put(data_docs_prefix("clicks", ds) + "index.html", b"<p>")
+        store.put(data_docs_prefix("clicks", ds) + "verdict.json", b"{}")
+        checkpoint = checkpoint_prefix(MODEL, ds, "run")
+        store_prefix(store, checkpoint, "checkpoint", ds)
+        versions.append(store_version(store, ds, details={"checkpoint": checkpoint, "run": "run"}))
+    return versions
+
+
+def everything(store: ObjectStore) -> dict[str, bytes]:
+    return {info.key: store.get(info.key).data for info in store.list("")}
 
 
 def champion_of(store: ObjectStore) -> str | None:
