@@ -172,11 +172,16 @@ def notes_of(samples: Samples, shuffled: dict[str, dict[str, int]], rows: int) -
     """What the figures must be read with."""
     notes = []
     for name, figures in shuffled.items():
-        # Files: the first one twice, and the others.
-        notes.append(
+        words = (
             f"{name}, by Spark's event log, over all files of a process: {figures['stages']} stages wrote a "
             f"shuffle, {figures['records']} records, {figures['bytes']} bytes"
         )
+        if name == "ours":  # the first file twice, and the others
+            files = [rows // 4, rows // 4, rows // 2, rows]
+            words += (
+                f"; an order needs {len(files)} stages, one a file, and {sum(files)} records, each row once"
+            )
+        notes.append(words)
     if max(samples.others_cores) > QUIET_CORES:
         notes.append(f"others used up to {max(samples.others_cores):.2f} cores during a round that was kept")
     notes.append(f"{rows} rows; every contestant hashes a quarter of them first, to warm up")

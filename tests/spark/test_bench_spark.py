@@ -41,3 +41,5 @@ def test_the_spark_benchmark_writes_all_figures(tmp_path: Path) -> None:
     assert result["samples"]["shuffles"]["ours"]["records"] == sum(files)
     assert result["samples"]["shuffles"]["ours"]["stages"] == len(files)
     assert result["samples"]["shuffles"]["plain copy"]["stages"] == 0
+    (note,) = [note for note in result["notes"] if note.startswith("ours")]
+    assert f"an order needs {len(files)} stages, one a file, and {sum(files)} records" in note
