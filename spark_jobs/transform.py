@@ -52,6 +52,7 @@ from spark_jobs.values import (
     seconds_of_number,
     seconds_of_text,
     seconds_of_time,
+    shortened,
     time_part,
 )
 
@@ -160,7 +161,7 @@ class _Transform:
             if isinstance(feature, MultiCategoricalFeature):
                 raw = self._raw(feature.column or feature.name)
                 texts = elements(feature, *raw, json=self._config.dataset.format == "jsonl")
-                texts = F.slice(texts, 1, feature.max_length)
+                texts = shortened(feature, texts)
                 bags[_of("texts", feature.name)] = F.coalesce(texts, F.array().cast("array<string>"))
         return bags
 

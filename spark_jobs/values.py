@@ -105,6 +105,14 @@ def elements(
     return F.filter(values, lambda value: value.isNotNull() & ~value.isin("", *feature.missing_values))
 
 
+def shortened(feature: MultiCategoricalFeature, bag: Column) -> Column:
+    """At most `max_length` elements of a bag: the first or the last ones."""
+    if feature.keep == "first":
+        return F.slice(bag, 1, feature.max_length)
+    # A slice from an end that lies before the array is empty.
+    return F.slice(bag, F.greatest(F.size(bag) - feature.max_length, F.lit(0)) + 1, feature.max_length)
+
+
 def number(column: Column, kind: T.DataType, name: str) -> Column:
     """The raw column as double; null if it is missing or no decimal number. It may be infinite or NaN."""
     if isinstance(kind, T.StringType):

@@ -58,15 +58,16 @@ class CategoricalFeature(GrownSection):
 
 
 class MultiCategoricalFeature(GrownSection):
-    """A bag of ids: an array column, or a string split at `delimiter`; the first `max_length` of them.
+    """A bag of ids: an array column, or a string split at `delimiter`; at most `max_length` of them.
 
-    Missing elements are left out; a bag without elements is missing. With `pooling: sequence` a model gets
+    Missing elements are left out, then `keep` says which end of a longer bag stays. A bag without elements
+    is missing. With `pooling: sequence` a model gets
     the rows of the bag in its order, not their sum: a Sequence (see persia_core/models/sequence.py) of
     `sequence_length` places, for the last, most recent, ids of the bag.
     """
 
     later_keys: ClassVar[frozenset[str]] = frozenset(
-        {"missing", "missing_values", "pooling", "sequence_length"}
+        {"keep", "missing", "missing_values", "pooling", "sequence_length"}
     )
 
     kind: Literal["multi-categorical"]
@@ -75,6 +76,7 @@ class MultiCategoricalFeature(GrownSection):
     table: Name
     delimiter: Annotated[str, Field(min_length=1)] = " "
     max_length: Annotated[int, Field(ge=1, le=4096)] = 64
+    keep: Literal["first", "last"] = "first"  # of a longer bag; "last" for a history, the latest at its end
     missing: Literal["empty", "reject"] = "empty"
     missing_values: tuple[str, ...] = ()  # canonical strings of elements that count as missing too
     pooling: Literal["sum", "mean", "sqrtn", "sequence"] | None = None  # null: that of the table

@@ -227,7 +227,8 @@ class _RowTransform:
         raw = row.get(feature.column or feature.name)
         values = raw.split(feature.delimiter) if isinstance(raw, str) else () if raw is None else raw
         texts = [self._given(feature, canonical(value)) for value in values]
-        bag = [text for text in texts if text is not None][: feature.max_length]
+        bag = [text for text in texts if text is not None]
+        bag = bag[: feature.max_length] if feature.keep == "first" else bag[-feature.max_length :]
         if not bag and feature.missing == "reject":
             raise RowRejected(missing_value(feature))
         return [self._id[feature.name](text) for text in bag]

@@ -121,6 +121,8 @@ def document(**dataset: object) -> dict[str, Any]:
             {"name": "two", "kind": "categorical", "table": "city", "column": "other", "missing": "zero"},
             {"name": "bag", "kind": "multi-categorical", "table": "genre", "delimiter": "|", "max_length": 3}
             | {"missing_values": ["?"]},
+            {"name": "latest", "kind": "multi-categorical", "table": "genre", "column": "bag", "keep": "last"}
+            | {"delimiter": "|", "max_length": 2, "missing_values": ["?"]},
             {
                 "name": "range",
                 "kind": "bucketised",
@@ -362,6 +364,9 @@ def test_ids_are_those_of_the_contract() -> None:
     assert found["early"] == signed_id("user", "2:ü1:3")
     assert found["pair_of_time"] == signed_id("user", "1:01:3")  # 1970-01-05 was a Monday
     assert found["bag"] == [signed_id("genre", "b"), signed_id("genre", "c")]
+    (long,) = hash_rows(config_of(), [row | {"bag": "a|?|b||c|d|?"}]).table.to_pylist()
+    assert long["bag"] == [signed_id("genre", text) for text in "abc"]
+    assert long["latest"] == [signed_id("genre", text) for text in "cd"]
     assert found["two"] is None
     assert found["weight"] == 2.5
     (seven,) = hash_rows(config_of(), [row | {"number": " 7 ", "amount": "7", "text": "?"}]).table.to_pylist()

@@ -190,7 +190,8 @@ def _texts(feature: MultiCategoricalFeature, raw: Any) -> list[str]:
     if is_missing(raw):
         return []
     values = raw.split(feature.delimiter) if isinstance(raw, str) else list(raw)
-    return [_text(value) for value in values if not is_missing(value)][: feature.max_length]
+    texts = [_text(value) for value in values if not is_missing(value)]
+    return texts[: feature.max_length] if feature.keep == "first" else texts[-feature.max_length :]
 
 
 def _text(value: object) -> str:
