@@ -27,6 +27,7 @@ from persia_core.config.features import (
     TimestampFeature,
 )
 from persia_core.config.time_format import parse_time
+from persia_core.data.rare import Known, fold_unknown
 from persia_core.data.reasons import (
     BAD_WEIGHT,
     MISSING_TIME,
@@ -57,12 +58,16 @@ class HashedRows:
     rejected: list[tuple[int, str]]
 
 
-def hash_rows(config: ModelConfig, rows: Sequence[RawRow], *, labelled: bool = True) -> HashedRows:
+def hash_rows(
+    config: ModelConfig, rows: Sequence[RawRow], *, labelled: bool = True, known: Known | None = None
+) -> HashedRows:
     """Hash raw rows: column name -> str, bool, int, float, Decimal, NumPy scalar, list of these, or None.
 
     Values from text files are given as their text, times of typed files as int, float or datetime. A
     column that is not in a row is missing. With `labelled=False` (serving), label and weight are neither
-    read nor in the result. Raises TypeError for a value that has no canonical string.
+    read nor in the result. With `known`, as `ServingModel.known` gives it, values that the model has no row
+    for become the rare value where a feature has a min_count (see `fold_unknown`). Raises TypeError for a
+    value that has no canonical string.
     """
     transform = _RowTransform(config, labelled)
     columns = {
@@ -79,7 +84,8 @@ def hash_rows(config: ModelConfig, rows: Sequence[RawRow], *, labelled: bool = T
             rejected.append((position, str(reason)))
     values = zip(*kept, strict=True) if kept else [()] * len(columns)
     arrays = [pa.array(list(v), kind) for v, kind in zip(values, columns.values(), strict=True)]
-    return HashedRows(pa.table(arrays, names=list(columns)), rejected)
+    table = pa.table(arrays, names=list(columns))
+    return HashedRows(table if known is None else fold_unknown(config, table, known), rejected)
 
 
 def _weight_name(config: ModelConfig) -> str | None:

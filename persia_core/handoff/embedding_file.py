@@ -146,6 +146,16 @@ class EmbeddingFile:
             out[first:stop] += self._group(number).lookup(wanted[first:stop])
         return out[place]
 
+    def holds(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of `ids` [m] have a row: bool [m]. Reads as `lookup` does."""
+        wanted, place = np.unique(ids, return_inverse=True)
+        found = np.zeros(len(wanted), np.bool_)
+        for number in range(self._file.metadata.num_row_groups):
+            first, stop = self._within(number, wanted)
+            if first != stop:
+                found[first:stop] |= self._group(number).holds(wanted[first:stop])
+        return found[place]
+
     def _within(self, number: int, wanted: NDArray[np.uint64]) -> tuple[int, int]:
         """Which of the sorted ids lie between the least and the greatest id of a row group."""
         statistics = self._file.metadata.row_group(number).column(0).statistics

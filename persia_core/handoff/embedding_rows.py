@@ -43,6 +43,12 @@ class EmbeddingRows:
         with np.errstate(invalid="ignore"):  # a row that was not finite has an infinite scale: it gives NaN
             return weights * self.scale[:, None]
 
+    def holds(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of `ids` [m] have a row: bool [m]. The ids here must ascend."""
+        if not len(self.ids):
+            return np.zeros(len(ids), np.bool_)
+        return self.ids[np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)] == ids
+
     def lookup(self, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
         """The weights of `ids` [m], zeros where there is none; float32 [m, dim]. The ids here must ascend."""
         out = np.zeros((len(ids), self.values.shape[1]), np.float32)

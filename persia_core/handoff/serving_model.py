@@ -3,7 +3,7 @@
 torch is imported by `predict` only: whoever needs just the embeddings does without it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +30,10 @@ class Table(Protocol):
         """The weights of `ids` [m]; zeros where there is none. float32 [m, dim]."""
         ...
 
+    def holds(self, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Which of `ids` [m] have a row: bool [m]."""
+        ...
+
 
 class ServingModel:
     """Scores hashed rows. Build it with `load_model`, or `open_model`."""
@@ -43,6 +47,11 @@ class ServingModel:
     def tables(self) -> dict[str, EmbeddingRows]:
         """The tables that are in memory: all of them, or none if the model was only opened."""
         return {name: table for name, table in self._tables.items() if isinstance(table, EmbeddingRows)}
+
+    @property
+    def known(self) -> dict[str, Callable[[NDArray[np.uint64]], NDArray[np.bool_]]]:
+        """Table -> which ids have a row in it; for `persia_core.data.rows.hash_rows`."""
+        return {name: table.holds for name, table in self._tables.items()}
 
     def pooled(self, rows: pa.Table) -> dict[str, NDArray[np.float32]]:
         """Feature name -> float32 [B, dim], the bag pooled; of a sequence [B, length, dim], its rows.

@@ -2,13 +2,18 @@
 
 import random
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 
 from persia_core.config import ModelConfig, parse_config
 from persia_core.data.hashing import hash_partition
+from persia_core.data.rows import hash_rows
 from tests.spark.oracle import DOCUMENT, signed_id
 from tests.spark.support import DS, local_store, published
 
@@ -54,6 +59,11 @@ def csv_of(rows: list[tuple[str, ...]]) -> bytes:
     return "\n".join(",".join(row) for row in [("user", "city", "at", "age", "clicked"), *rows]).encode()
 
 
+def _among(column: Any, ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    known = {id_ % 2**64 for id_ in column.to_pylist() if id_ is not None}
+    return np.array([id_ in known for id_ in ids.tolist()])
+
+
 def test_values_of_few_kept_rows_share_one_id(tmp_path: Path) -> None:
     rows = rows_of(1)
     kept = [row for row in rows if row[3] != "old"]
@@ -70,6 +80,13 @@ def test_values_of_few_kept_rows_share_one_id(tmp_path: Path) -> None:
     assert table["time"].to_pylist() == [int(row[2]) for row in kept]
     assert table["user"].to_pylist() == expected
     assert 0 < expected.count(rare) < len(kept)
+    # Row by row, with the rows of a model that was trained on this partition, the same comes out.
+    users_and_pairs = pa.chunked_array([*table["user"].chunks, *table["pair"].chunks])
+    known = {"user": partial(_among, users_and_pairs), "city": partial(_among, table["city"])}
+    names = ("user", "city", "at", "age", "clicked")
+    one_by_one = hash_rows(config(), [dict(zip(names, row, strict=True)) for row in rows], known=known).table
+    for name in ("user", "city", "pair"):
+        assert one_by_one[name].to_pylist() == table[name].to_pylist()
     assert manifest.details["features"]["user"]["rare"] == expected.count(rare)
     assert "rare" not in manifest.details["features"]["city"]
 
