@@ -65,7 +65,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     from pyspark.sql import Observation
     from pyspark.sql import functions as F
 
-    from spark_jobs.readers import read_raw
+    from spark_jobs.readers import file_uri, read_raw
     from spark_jobs.rejected import write_rejected
     from spark_jobs.transform import REASON, transform
     from spark_jobs.value_counts import fold_rare, vocabulary_samples
@@ -97,7 +97,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
             for name in columns
         )
     )
-    kept.write.mode("errorifexists").parquet(str(output.absolute()))
+    kept.write.mode("errorifexists").parquet(file_uri(output))
     counts = seen.get
     rejected = {kind: counts[f"reason {n}"] for n, kind in enumerate(kinds) if counts[f"reason {n}"]}
     report = HashReport(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from persia_core.config import ModelConfig
@@ -76,7 +77,7 @@ def _groups(config: ModelConfig, files: Sequence[RawFile]) -> list[_Group]:
                 )
         kinds = tuple(header.columns.items())
         group = groups.setdefault(kinds, _Group(tuple(header.columns), [], {}))
-        group.paths.append(str(file.path))
+        group.paths.append(file_uri(file.path))
         if header.line is not None:
             group.headers[str(file.path.absolute())] = header.line
     if not groups:
@@ -179,6 +180,11 @@ def _csv_options(config: ModelConfig) -> dict[str, str]:
     if dataset.comment is not None:
         options["comment"] = dataset.comment
     return options
+
+
+def file_uri(path: Path) -> str:
+    """A path for Spark, whatever file system is its default. Hadoop takes the characters as they are."""
+    return f"file://{path.absolute()}"
 
 
 def quoted(name: str) -> str:

@@ -30,7 +30,7 @@ def write_rejected(
     from pyspark.sql import Observation
     from pyspark.sql import functions as F
 
-    from spark_jobs.readers import quoted, read_located
+    from spark_jobs.readers import file_uri, quoted, read_located
     from spark_jobs.transform import REASON, transform
 
     with _one_split_per_task(spark):
@@ -48,9 +48,7 @@ def write_rejected(
             rows = rows.unionByName(frame)
         tasks = -(-count // _ROWS_PER_TASK)
         order = [FILE, BLOCK, POSITION]
-        rows.repartitionByRange(tasks, *order).sortWithinPartitions(*order).write.parquet(
-            str(output.absolute())
-        )
+        rows.repartitionByRange(tasks, *order).sortWithinPartitions(*order).write.parquet(file_uri(output))
 
 
 def position_in_split() -> Any:

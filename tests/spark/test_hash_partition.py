@@ -75,6 +75,10 @@ def test_a_csv_partition_is_what_plain_python_makes_of_it(tmp_path: Path) -> Non
     assert table["time"].to_pylist() == sorted(row[1] for row in expected)
 
     assert (result.rows_in, result.rows_kept, result.rejected, result.already_there) == (400, 400, {}, False)
+    assert result.expected_collisions == {
+        name: manifest.details["features"][name]["expected_collisions"]
+        for name in ("user", "friend", "city", "genres", "hour", "weekday")
+    }
     assert result.digest == manifest.digest
     assert manifest.schema_fingerprint == config.schema_fingerprint()
     assert manifest.details["rows_in"] == manifest.details["rows_kept"] == 400
