@@ -47,7 +47,9 @@ class EmbeddingRows:
         """Which of `ids` [m] have a row: bool [m]. The ids here must ascend."""
         if not len(self.ids):
             return np.zeros(len(ids), np.bool_)
-        return self.ids[np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)] == ids
+        position = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
+        held: NDArray[np.bool_] = self.ids[position] == ids
+        return held
 
     def lookup(self, ids: NDArray[np.uint64]) -> NDArray[np.float32]:
         """The weights of `ids` [m], zeros where there is none; float32 [m, dim]. The ids here must ascend."""
