@@ -12,13 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 
 
-def pair(labels: ArrayLike, scores: ArrayLike) -> tuple[Array, Array]:
-    """Both as float64 [n]. Raises ValueError for other lengths, or a label that is not 0 or 1."""
-    label, score, _ = _checked(labels, scores, None)
-    return label, score
+def checked(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
+    """All as float64 [n], weights of 1 for None.
 
-
-def _checked(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[Array, Array, Array]:
+    Raises ValueError for other lengths, a label that is not 0 or 1, or a weight that is no weight.
+    """
     label = np.asarray(labels, dtype=np.float64).ravel()
     score = np.asarray(scores, dtype=np.float64).ravel()
     weight = np.ones(label.size) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
@@ -39,7 +37,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
     Shapes [n]. A pair has the product of its weights. None when undefined: one class has no weight, or a
     score is NaN.
     """
-    label, score, weight = _checked(labels, scores, weights)
+    label, score, weight = checked(labels, scores, weights)
     if np.isnan(score).any():
         return None
     _, place = np.unique(score, return_inverse=True)
@@ -54,7 +52,7 @@ def auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) 
 
 def log_loss(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float | None:
     """Mean negative log-likelihood in nats, probabilities clipped to [1e-7, 1 - 1e-7]. None if undefined."""
-    label, probability, weight = _checked(labels, probabilities, weights)
+    label, probability, weight = checked(labels, probabilities, weights)
     if weight.sum() == 0.0 or np.isnan(probability).any():
         return None
     return float(np.average(log_losses(label, probability), weights=weight))
@@ -73,7 +71,7 @@ def normalised_entropy(
 
     None if undefined, as it is where all rows are of one class.
     """
-    label, _, weight = _checked(labels, probabilities, weights)
+    label, _, weight = checked(labels, probabilities, weights)
     loss = log_loss(labels, probabilities, weights)
     if loss is None:
         return None
@@ -87,7 +85,7 @@ def calibration(
     labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None
 ) -> float | None:
     """Sum of probabilities over number of positives; 1 is perfect. None if there are no positives."""
-    label, probability, weight = _checked(labels, probabilities, weights)
+    label, probability, weight = checked(labels, probabilities, weights)
     positives = (weight * label).sum()
     if positives == 0.0 or np.isnan(probability).any():
         return None
@@ -101,7 +99,7 @@ def summary(
 
     With weights all but the first are weighted, and `weight` is their sum.
     """
-    label, probability, weight = _checked(labels, probabilities, weights)
+    label, probability, weight = checked(labels, probabilities, weights)
     total = float(weight.sum())
     return {
         "rows": int(label.size),

@@ -117,7 +117,7 @@ def _measure_both(
         if fingerprint == candidate.schema_fingerprint and pointer.ds <= candidate.ds:
             theirs = _score(config, store, pointer.version, partition, directory / "champion")
             champion = replace(champion, metrics=theirs.predictions.summary(), norms=theirs.norms)
-            paired = compare(ours.labels, ours.probabilities, theirs.predictions.probabilities)
+            paired = compare(ours.labels, ours.probabilities, theirs.predictions.probabilities, ours.weights)
             candidate = replace(candidate, after_training=paired)
     line = _line(config, store, picked, partition, directory, pointer.version if pointer else None, theirs)
     if line is not None:
@@ -128,7 +128,7 @@ def _measure_both(
 def _compare(line: Predictions, theirs: _Scored | None) -> Comparison | None:
     if theirs is None:
         return None
-    return compare(line.labels, line.probabilities, theirs.predictions.probabilities)
+    return compare(line.labels, line.probabilities, theirs.predictions.probabilities, line.weights)
 
 
 def _line(

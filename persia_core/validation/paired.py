@@ -1,11 +1,12 @@
 """Two models on the same rows: by how much they differ, and how sure that is.
 
 AUC: the test of DeLong, DeLong and Clarke-Pearson (1988) for two correlated AUCs, by the algorithm of Sun
-and Xu (2014), which takes the structural components from midranks in O(n log n). Its statistic is normal.
+and Xu (2014), which takes the structural components from ranks in O(n log n). Its statistic is normal.
 Normalised entropy: the paired t-test on the rows' differences of log-loss. All rows share one base rate, so
 the difference of normalised entropies is that of log-losses over the entropy of the base rate.
 
-Both take rows as independent of each other.
+Both take rows as independent of each other. With weights, means are weighted, and their variances are those
+over drawing rows together with their weights; weights of 1 give the tests as printed.
 """
 
 import math
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from persia_core.training.metrics import log_losses, pair
+from persia_core.training.metrics import Array, checked, log_losses
 from persia_core.validation.verdict import finite
 
 Metrics = Mapping[str, Any]  # what training.metrics.summary returns
@@ -59,11 +60,14 @@ class Comparison:
     normalised_entropy: Difference
 
 
-def compare(labels: ArrayLike, ours: ArrayLike, theirs: ArrayLike) -> Comparison:
-    """Compare two models row by row: labels 0 or 1, probabilities; shapes [n]."""
-    label, first = pair(labels, ours)
-    _, second = pair(labels, theirs)
-    return Comparison(label.size, delong(label, first, second), _entropies(label, first, second))
+def compare(
+    labels: ArrayLike, ours: ArrayLike, theirs: ArrayLike, weights: ArrayLike | None = None
+) -> Comparison:
+    """Compare two models row by row: labels 0 or 1, probabilities, weights of the rows; shapes [n]."""
+    label, first, weight = checked(labels, ours, weights)
+    _, second, _ = checked(labels, theirs, weights)
+    entropies = _entropies(label, first, second, weight)
+    return Comparison(label.size, delong(label, first, second, weight), entropies)
 
 
 def compare_summaries(ours: Metrics, theirs: Metrics) -> Comparison:
@@ -76,55 +80,61 @@ def compare_summaries(ours: Metrics, theirs: Metrics) -> Comparison:
     )
 
 
-def delong(labels: NDArray[np.float64], ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Difference:
+def delong(labels: Array, ours: Array, theirs: Array, weights: Array | None = None) -> Difference:
     """The AUCs of two models on the same rows, and the standard error of their difference; shapes [n]."""
+    weights = np.ones(labels.size) if weights is None else weights
     positive = labels == 1.0
-    positives = int(positive.sum())
-    negatives = labels.size - positives
-    defined = [positives > 0 and negatives > 0 and not np.isnan(score).any() for score in (ours, theirs)]
+    counts = [int(np.count_nonzero(weights[members])) for members in (positive, ~positive)]
+    defined = [min(counts) > 0 and not np.isnan(score).any() for score in (ours, theirs)]
     components = [
-        _components(positive, score) if known else None
+        _components(positive, score, weights) if known else None
         for score, known in zip((ours, theirs), defined, strict=True)
     ]
-    values = [None if found is None else float(found[0].mean()) for found in components]
+    of = weights[positive]
+    values = [None if found is None else float(np.average(found[0], weights=of)) for found in components]
     first, second = components
-    if first is None or second is None or positives < 2 or negatives < 2:
+    if first is None or second is None or min(counts) < 2:
         return Difference(values[0], values[1])
-    variance = (first[0] - second[0]).var(ddof=1) / positives + (first[1] - second[1]).var(ddof=1) / negatives
-    return Difference(values[0], values[1], math.sqrt(float(variance)))
+    variance = _variance_of_mean(first[0] - second[0], of)
+    variance += _variance_of_mean(first[1] - second[1], weights[~positive])
+    return Difference(values[0], values[1], math.sqrt(variance))
 
 
-def _components(
-    positive: NDArray[np.bool_], score: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _components(positive: NDArray[np.bool_], score: Array, weights: Array) -> tuple[Array, Array]:
     """Of each positive the share of negatives that it beats, of each negative that of positives above it.
 
-    Ties count half. Both have the AUC as their mean.
+    Ties count half, and shares are of weights. Both have the AUC as their mean.
     """
-    above, below = score[positive], score[~positive]
-    together = _midranks(np.concatenate((above, below)))
-    of_positives = (together[: above.size] - _midranks(above)) / below.size
-    of_negatives = 1.0 - (together[above.size :] - _midranks(below)) / above.size
-    return of_positives, of_negatives
+    _, place = np.unique(score, return_inverse=True)
+    up = np.bincount(place, weights * positive).astype(np.float64)  # weight at each distinct score, ascending
+    down = np.bincount(place, weights * ~positive).astype(np.float64)
+    beaten = (_before(down) + down / 2.0) / down.sum()
+    above = (_before(up[::-1])[::-1] + up / 2.0) / up.sum()
+    return beaten[place[positive]], above[place[~positive]]
 
 
-def _midranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks from 1 on; equal values share the mean of theirs."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2.0)[inverse]
-    return ranks
+def _before(values: Array) -> Array:
+    """At each place the sum of the values before it."""
+    return np.concatenate([[0.0], np.cumsum(values)[:-1]])
 
 
-def _entropies(
-    labels: NDArray[np.float64], ours: NDArray[np.float64], theirs: NDArray[np.float64]
-) -> Difference:
-    rate = float(labels.mean()) if labels.size else 0.0
+def _variance_of_mean(values: Array, weights: Array) -> float:
+    """Of the weighted mean, over drawing rows with their weights; at least two weights are not 0."""
+    rows = int(np.count_nonzero(weights))
+    off = weights * (values - np.average(values, weights=weights))
+    return float((off**2).sum() / weights.sum() ** 2 * rows / (rows - 1))
+
+
+def _entropies(labels: Array, ours: Array, theirs: Array, weights: Array) -> Difference:
+    rate = float(np.average(labels, weights=weights)) if weights.any() else 0.0
     if not 0.0 < rate < 1.0:
         return Difference(None, None)
     base = -(rate * math.log(rate) + (1.0 - rate) * math.log1p(-rate))
     losses = [log_losses(labels, scores) / base for scores in (ours, theirs)]
-    values = [finite(float(loss.mean())) for loss in losses]
-    if values[0] is None or values[1] is None or labels.size < 2:
+    values = [finite(float(np.average(loss, weights=weights))) for loss in losses]
+    rows = int(np.count_nonzero(weights))
+    if values[0] is None or values[1] is None or rows < 2:
         return Difference(values[0], values[1])
-    spread = float((losses[0] - losses[1]).std(ddof=1))
-    return Difference(values[0], values[1], spread / math.sqrt(labels.size), labels.size - 1)
+    return Difference(
+        values[0], values[1], math.sqrt(_variance_of_mean(losses[0] - losses[1], weights)), rows - 1
+    )

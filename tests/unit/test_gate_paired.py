@@ -60,17 +60,36 @@ def test_delong_equals_its_definition(rows: int, ties: bool) -> None:
         assert fast.ours == pytest.approx(summary(labels, ours)["auc"], abs=1e-12)
 
 
-def test_the_standard_errors_are_those_that_resampling_finds() -> None:
+def test_only_ratios_of_weights_matter_and_rows_of_weight_0_do_not() -> None:
+    labels, ours, theirs = two_models(300, 11)
+    weights = np.random.default_rng(2).choice([0.0, 1.0, 3.0], 300)
+    found, scaled = compare(labels, ours, theirs, weights), compare(labels, ours, theirs, weights * 2.0**20)
+    kept = weights > 0
+    without = compare(labels[kept], ours[kept], theirs[kept], weights[kept])
+    for one in (scaled, without):
+        for metric in ("auc", "normalised_entropy"):
+            expected, difference = getattr(found, metric), getattr(one, metric)
+            assert difference.ours == pytest.approx(expected.ours, rel=1e-12)
+            assert difference.standard_error == pytest.approx(expected.standard_error, rel=1e-12)
+            assert difference.degrees == expected.degrees
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_standard_errors_are_those_that_resampling_finds(weighted: bool) -> None:
     labels, ours, theirs = two_models(400, 3)
-    found = compare(labels, ours, theirs)
+    weights = np.random.default_rng(5).choice([0.0, 0.5, 1.0, 4.0], 400) if weighted else np.ones(400)
+    found = compare(labels, ours, theirs, weights)
     rng = np.random.default_rng(0)
     differences: list[list[float]] = []
     for _ in range(600):
         rows = rng.integers(len(labels), size=len(labels))
-        of = [summary(labels[rows], score[rows]) for score in (ours, theirs)]
+        of = [summary(labels[rows], score[rows], weights[rows]) for score in (ours, theirs)]
         differences.append([float(of[0][key]) - float(of[1][key]) for key in ("auc", "log_loss")])  # type: ignore[arg-type]
     spread = np.std(differences, axis=0, ddof=1)
-    entropy = float(summary(labels, ours)["log_loss"]) / float(normalised_entropy(labels, ours))  # type: ignore[arg-type]
+    whole = summary(labels, ours, weights)
+    entropy = float(whole["log_loss"]) / float(whole["normalised_entropy"])  # type: ignore[arg-type]
+    assert found.auc.ours == pytest.approx(whole["auc"])
+    assert found.normalised_entropy.ours == pytest.approx(whole["normalised_entropy"])
     assert found.auc.standard_error == pytest.approx(spread[0], rel=0.12)
     assert found.normalised_entropy.standard_error == pytest.approx(spread[1] / entropy, rel=0.12)
 
