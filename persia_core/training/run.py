@@ -205,7 +205,7 @@ class PartitionRun:
     def _metrics_of(self, when: str, predicted: NDArray[np.float32]) -> Metrics:
         labels, weights = read_labels(self._partition), read_weights(self._partition)
         self._slices[when] = slices_of(self._config, self._partition, labels, predicted, weights)
-        self._calibration[when] = calibration_bins(labels, predicted)
+        self._calibration[when] = calibration_bins(labels, predicted, weights=weights)
         return summary(labels, predicted, weights)
 
     def leave(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persia_core.training.calibration import calibration_bins
 from persia_core.training.metrics import auc, calibration, log_loss, normalised_entropy, summary
 
 samples = st.lists(
@@ -95,6 +96,21 @@ def test_weighted_auc_is_the_weight_of_ordered_pairs(samples: list[tuple[int, fl
         assert total == 0.0
     else:
         assert found == pytest.approx(math.fsum(w * won for w, won in pairs) / total, abs=1e-9)
+
+
+def test_bins_of_calibration_are_weighted_and_hold_as_many_rows_as_without() -> None:
+    rng = np.random.default_rng(6)
+    scores, weights = rng.permutation(120) / 120, rng.integers(0, 4, 120)
+    labels = (rng.random(120) < scores).astype(int)
+    weights[np.argsort(scores)[20:30]] = 0  # the third bin of twelve
+    found = calibration_bins(labels, scores, bins=12, weights=weights)
+    assert len(found) == 11 and {each["rows"] for each in found} == {10}
+    order = np.argsort(scores)
+    bins = [order[start : start + 10] for start in range(0, 120, 10) if start != 20]
+    for each, rows in zip(found, bins, strict=True):
+        repeated = [row for row in rows for _ in range(weights[row])]
+        assert each["predicted"] == pytest.approx(sum(scores[row] for row in repeated) / len(repeated))
+        assert each["observed"] == pytest.approx(sum(labels[row] for row in repeated) / len(repeated))
 
 
 def test_weights_that_are_none_are_refused() -> None:
