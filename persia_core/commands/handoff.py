@@ -1,6 +1,7 @@
 """`persia publish`, `promote`, `rollback` and `models`: from a run to the champion."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from persia_core.commands.arguments import Commands, open_both, stage
@@ -66,6 +67,17 @@ def _add_models(commands: Commands) -> None:
     parser = commands.add_parser("models", help="list the versions of a model, or show one")
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     stage(actions, "list", "versions, newest first, with champion and candidate", _models_list, ds=False)
+    fetch = stage(
+        actions,
+        "fetch",
+        "bring a version to this host, every byte checked, only what changed",
+        _models_fetch,
+        ds=False,
+    )
+    fetch.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="a folder per version goes here"
+    )
+    fetch.add_argument("--alias", default="champion", metavar="NAME", help="which version (%(default)s)")
     show = stage(actions, "show", "one version: metrics, lineage, verdict", _models_show, ds=False)
     show.add_argument("--version", required=True, dest="model_version", metavar="VERSION")
 
@@ -84,6 +96,13 @@ def _models_list(arguments: argparse.Namespace) -> Any:
 
     config, store = open_both(arguments)
     return list_versions(store, config.name)
+
+
+def _models_fetch(arguments: argparse.Namespace) -> Any:
+    from persia_core.handoff.consume import fetch
+
+    config, store = open_both(arguments)
+    return fetch(store, config.name, arguments.out, arguments.alias).summary()
 
 
 def _models_show(arguments: argparse.Namespace) -> Any:

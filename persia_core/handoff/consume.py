@@ -2,20 +2,47 @@
 
 model = pick_up(open_store(config.storage), "movielens_dlrm", Path("models")).model
 probabilities = model.predict(hashed_rows)
+
+docs/consume.md shows the same without this package.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST, version_prefix
 from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.models import read_version
 from persia_core.handoff.object_store import ObjectStore
-from persia_core.handoff.pointer import CHAMPION, read_pointer
+from persia_core.handoff.pointer import CHAMPION, Pointer, read_pointer
+from persia_core.handoff.reuse import reuse, serving_parts
 from persia_core.handoff.serving_model import ServingModel, load_model
 from persia_core.handoff.serving_schema import SCHEMA_FILE
-from persia_core.handoff.transfer import download_parts
+from persia_core.handoff.transfer import StoredManifest, download_parts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A version in a local directory, every byte checked; `manifest_sha256` (hex) is of its manifest.
+
+    `bytes` of its parts, of which `bytes_reused` lay here already, in this version or another.
+    """
+
+    version: str
+    manifest: Manifest
+    manifest_sha256: str
+    directory: Path
+    bytes: int
+    bytes_reused: int
+
+    def summary(self) -> dict[str, Any]:
+        """For people and result files."""
+        figures = {"bytes": self.bytes, "bytes_reused": self.bytes_reused}
+        return {"version": self.version, "directory": str(self.directory), **figures}
 
 
 @dataclass(frozen=True)
@@ -28,34 +55,43 @@ class PickedUp:
     model: ServingModel
 
 
-def pick_up(store: ObjectStore, model: str, directory: Path, alias: str = CHAMPION) -> PickedUp:
-    """The version that `alias` names, in `directory/<version>`, every byte checked, loaded.
-
-    Files that are there and whole are not fetched again. Raises Corrupt naming what is missing or
-    wrong: the alias, the manifest (also if it is not the one the alias was set to), a part.
-    """
+def resolve(store: ObjectStore, model: str, alias: str = CHAMPION) -> Pointer:
+    """What the alias names now. Raises Corrupt if there is none."""
     found = read_pointer(store, model, alias)
     if found is None:
         raise Corrupt(
             f"model {model} has no {alias} at {store.url}",
             "promote a version (`persia promote`), or correct the name of the model",
         )
-    pointer, _ = found
-    picked = pick_up_version(store, model, pointer.version, directory / pointer.version)
-    if picked.manifest_sha256 != pointer.manifest_sha256:
+    return found[0]
+
+
+def fetch(store: ObjectStore, model: str, directory: Path, alias: str = CHAMPION) -> Fetched:
+    """Bring the version that `alias` names to `directory/<version>`, every byte checked.
+
+    May be repeated after a failure at any point: what is whole is not fetched again. Parts that a version
+    in `directory` has too are linked, and where it is less to fetch, tables are made from an older version
+    and deltas. Raises Corrupt naming what is missing or wrong: the alias, the manifest (also if it is
+    not the one the alias was set to), a part.
+    """
+    pointer = resolve(store, model, alias)
+    stored = read_version(store, model, pointer.version)
+    if stored.sha256 != pointer.manifest_sha256:
         raise Corrupt(
             f"the manifest of {pointer.version} is not the one that {alias} was set to",
             "the manifest was replaced after promotion; promote a version that is intact",
         )
-    return picked
+    return _fetch(store, model, pointer.version, stored, directory / pointer.version, cache=directory)
+
+
+def pick_up(store: ObjectStore, model: str, directory: Path, alias: str = CHAMPION) -> PickedUp:
+    """The version that `alias` names, in `directory/<version>`, fetched as `fetch` does, and loaded."""
+    return _load(fetch(store, model, directory, alias))
 
 
 def pick_up_version(store: ObjectStore, model: str, version: str, directory: Path) -> PickedUp:
-    """That version in `directory`, every byte checked, loaded. Raises Corrupt as `pick_up`."""
-    stored = read_version(store, model, version)
-    download_parts(store, version_prefix(model, version), stored.manifest, directory)
-    loaded = load_verified(stored.manifest, directory)
-    return PickedUp(version, stored.manifest, stored.sha256, loaded)
+    """That version in `directory`, fetched in full, every byte checked, loaded. Raises Corrupt as `fetch`."""
+    return _load(_fetch(store, model, version, read_version(store, model, version), directory))
 
 
 def load_verified(manifest: Manifest, directory: Path) -> ServingModel:
@@ -69,3 +105,29 @@ def load_verified(manifest: Manifest, directory: Path) -> ServingModel:
             f"{directory / SCHEMA_FILE} is of another schema than its manifest", "publish the version again"
         )
     return model
+
+
+def _fetch(
+    store: ObjectStore,
+    model: str,
+    version: str,
+    stored: StoredManifest,
+    target: Path,
+    cache: Path | None = None,
+) -> Fetched:
+    manifest = stored.manifest
+    target.mkdir(parents=True, exist_ok=True)
+    parts = serving_parts(manifest)
+    whole = reuse(store, model, manifest, cache, target) if cache is not None else set()
+    missing = {part.path for part in parts} - whole
+    download_parts(store, version_prefix(model, version), manifest, target, only=missing)
+    (target / MANIFEST).write_bytes(manifest.to_bytes())  # last: what has one can be reused
+    reused = sum(part.size for part in parts if part.path in whole)
+    size = sum(part.size for part in parts)
+    logger.info("%s is whole in %s: %d bytes, %d of them were here", version, target, size, reused)
+    return Fetched(version, manifest, stored.sha256, target, size, reused)
+
+
+def _load(fetched: Fetched) -> PickedUp:
+    model = load_verified(fetched.manifest, fetched.directory)
+    return PickedUp(fetched.version, fetched.manifest, fetched.manifest_sha256, model)
