@@ -7,10 +7,12 @@ docs/consume.md shows the same without this package.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from persia_core.checkpoint.layout import DENSE
 from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST, version_prefix
 from persia_core.handoff.manifest import Manifest
@@ -19,7 +21,7 @@ from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CHAMPION, Pointer, read_pointer
 from persia_core.handoff.reuse import reuse, serving_parts
 from persia_core.handoff.serving_model import ServingModel, load_model
-from persia_core.handoff.serving_schema import SCHEMA_FILE
+from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingSchema
 from persia_core.handoff.transfer import StoredManifest, download_parts
 
 logger = logging.getLogger(__name__)
@@ -94,17 +96,26 @@ def pick_up_version(store: ObjectStore, model: str, version: str, directory: Pat
     return _load(_fetch(store, model, version, read_version(store, model, version), directory))
 
 
-def load_verified(manifest: Manifest, directory: Path) -> ServingModel:
-    """Load parts that were verified against `manifest`. Only files that it lists are opened."""
+def load_verified(
+    manifest: Manifest, directory: Path, load: Callable[[Path], ServingModel] = load_model
+) -> ServingModel:
+    """Load parts that were verified against `manifest`, by `load`. Only files that it lists are opened."""
     listed = {part.path for part in manifest.parts}
-    if SCHEMA_FILE not in listed:
-        raise Corrupt(f"{directory / MANIFEST} lists no {SCHEMA_FILE}", "publish the version again")
-    model = load_model(directory)
-    if model.schema.schema_fingerprint != manifest.schema_fingerprint:
+    _require_listed(listed, {SCHEMA_FILE}, directory)
+    schema = ServingSchema.from_bytes((directory / SCHEMA_FILE).read_bytes(), str(directory / SCHEMA_FILE))
+    graph = set() if schema.graph is None else {schema.graph.file}
+    _require_listed(listed, {DENSE, *graph, *(table.file for table in schema.tables)}, directory)
+    if schema.schema_fingerprint != manifest.schema_fingerprint:
         raise Corrupt(
             f"{directory / SCHEMA_FILE} is of another schema than its manifest", "publish the version again"
         )
-    return model
+    return load(directory)
+
+
+def _require_listed(listed: set[str], needed: set[str], directory: Path) -> None:
+    """A file that lies there from before, and is not listed, was not checked."""
+    for name in sorted(needed - listed):
+        raise Corrupt(f"{directory / MANIFEST} lists no {name}", "publish the version again")
 
 
 def _fetch(

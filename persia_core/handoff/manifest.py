@@ -10,14 +10,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from persia_core.errors import Corrupt
 
 MAX_MANIFEST_BYTES = 16 << 20
+MAX_PATH_BYTES = 512  # S3 allows 1024 with the prefix
+MAX_NAME_BYTES = 200  # file systems allow 255, and a download has a longer name while it is under way
 
 
 def _relative(path: str) -> str:
     pure = PurePosixPath(path)
     if path in ("", ".") or pure.is_absolute() or ".." in pure.parts or "\\" in path:
         raise ValueError(f"part path {path!r} must be relative, without '..'")
-    if any(ord(character) < 32 for character in path):  # the digest separates fields by tab and newline
+    if not path.isprintable():  # the digest separates fields by tab and newline
         raise ValueError(f"part path {path!r} has control characters")
+    if len(path.encode()) > MAX_PATH_BYTES or any(len(step.encode()) > MAX_NAME_BYTES for step in pure.parts):
+        raise ValueError(f"part path {path[:40]!r}… is longer than file systems allow")
     if str(pure) != path:
         raise ValueError(f"part path {path!r} is not in its plain form ({pure})")
     return path

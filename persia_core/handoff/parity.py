@@ -7,9 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from persia_core.errors import Corrupt
+from persia_core.handoff.inflation import check_bounded
 from persia_core.handoff.serving_model import ServingModel
 
 PREDICTION = "prediction"
+
+_ROWS = 2048
+_VALUES = 16 << 20  # of all columns together, bags included
+_BYTES = 256 << 20
 
 
 def prediction_difference(model: ServingModel, path: Path) -> tuple[int, float | None]:
@@ -18,6 +23,7 @@ def prediction_difference(model: ServingModel, path: Path) -> tuple[int, float |
     None without rows, and where a prediction is not a number. Raises Corrupt if the file cannot be read.
     """
     try:
+        check_bounded(path, pq.read_metadata(path), _ROWS, _VALUES, _BYTES)
         rows = pq.read_table(path)
         expected = rows[PREDICTION].to_numpy()
     except (OSError, KeyError, pa.ArrowException) as error:

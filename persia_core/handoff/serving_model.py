@@ -17,6 +17,7 @@ from persia_core.errors import Corrupt, DataInvalid, EnvironmentProblem
 from persia_core.handoff.embedding_file import EmbeddingFile
 from persia_core.handoff.embedding_rows import EmbeddingRows
 from persia_core.handoff.graph import DENSE_INPUT, GRAPH, load_graph, mask_input
+from persia_core.handoff.inflation import check_header
 from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingFeature, ServingSchema, ServingTable
 
 _BATCH = 4096
@@ -127,6 +128,7 @@ class ServingModel:
         schema = self.schema
         dims = {feature.name: schema.table_of(feature).dim for feature in schema.id_features}
         cls = _network_class(schema.model.import_path)
+        check_header(self._directory / DENSE)
         try:
             module = cls(dense_dim=len(schema.dense_features), embedding_dims=dims, **dict(schema.model.args))
             module.load_state_dict(load_file(self._directory / DENSE), strict=True)

@@ -103,9 +103,9 @@ def download_parts(
     With `only`, the parts of these paths. Raises Corrupt naming the key of a part that is missing, has
     another size (nothing is downloaded then) or another SHA-256 (that file is removed).
     """
-    directory.mkdir(parents=True, exist_ok=True)
     _check_paths(manifest, store.uri(prefix + MANIFEST))
     check_no_links(manifest, directory)
+    directory.mkdir(parents=True, exist_ok=True)
     stored = {info.key: info.size for info in store.list(prefix)}
     parts = [part for part in manifest.parts if only is None or part.path in only]
     for part in parts:
@@ -203,7 +203,9 @@ def _check_paths(manifest: Manifest, where: str) -> None:
 
 
 def check_no_links(manifest: Manifest, directory: Path) -> None:
-    """Raise Corrupt if a link planted in `directory` would lead a part elsewhere."""
+    """Raise Corrupt if a link planted in `directory`, or in its place, would lead a part elsewhere."""
+    if directory.is_symlink():
+        raise Corrupt(f"{directory} is a symbolic link", "use a directory of its own")
     top = directory.resolve()
     for part in manifest.parts:
         target = directory / part.path

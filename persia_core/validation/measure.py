@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from persia_core.checkpoint.layout import DENSE, PARITY
 from persia_core.data.partition import LocalPartition
 from persia_core.errors import Corrupt
 from persia_core.handoff.consume import PickedUp
+from persia_core.handoff.inflation import check_header
+from persia_core.handoff.parity import prediction_difference
 from persia_core.handoff.serving_model import ServingModel
 from persia_core.validation.shape import Norms
 
@@ -20,25 +21,23 @@ _ROWS_AT_ONCE = 65_536
 
 def parity_of(picked: PickedUp, directory: Path) -> float | None:
     """The largest absolute difference of predictions; None if there are none, or one is not a number."""
-    try:
-        rows = pq.read_table(directory / PARITY)
-        expected = rows["prediction"].to_numpy()
-    except (OSError, KeyError, pa.ArrowException) as error:
-        raise Corrupt(f"{directory / PARITY}: {error}", "publish the run again") from error
-    if rows.num_rows == 0:
-        return None
-    difference = np.abs(picked.model.predict(rows).astype(np.float64) - expected)
-    return float(difference.max())
+    return prediction_difference(picked.model, directory / PARITY)[1]
 
 
 def not_finite(picked: PickedUp, directory: Path) -> list[str]:
     """Names of tables and dense tensors that hold a NaN or infinity."""
+    from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     arrays: dict[str, NDArray[np.float32]] = {
         f"table {name}": rows.weights for name, rows in picked.model.tables.items()
     }
-    for name, tensor in load_file(directory / DENSE).items():
+    check_header(directory / DENSE)
+    try:
+        dense = load_file(directory / DENSE)
+    except (SafetensorError, OSError, TypeError, KeyError) as error:
+        raise Corrupt(f"{directory / DENSE} cannot be read: {error}", "publish the run again") from error
+    for name, tensor in dense.items():
         if np.issubdtype(tensor.dtype, np.floating):
             arrays[f"dense {name}"] = tensor
     return [name for name, array in arrays.items() if not np.isfinite(array).all()]
