@@ -60,6 +60,8 @@ def _records(data: bytes) -> dict[str, bytes]:
     from torch.export.pt2_archive import PT2ArchiveReader
 
     with zipfile.ZipFile(io.BytesIO(data)) as archive:  # torch falls back to this one for an older format
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed: it could be of any size when it is read")
         listed = archive.namelist()
     with PT2ArchiveReader(io.BytesIO(data)) as reader:
         names = reader.get_file_names()

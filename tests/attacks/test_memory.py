@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from persia_core.checkpoint.layout import DENSE
 from persia_core.errors import Corrupt
 from persia_core.exit_codes import ExitCode
 from persia_core.handoff.consume import pick_up_version
+from persia_core.handoff.graph import GRAPH
 from persia_core.handoff.layout import MANIFEST
 from persia_core.validation.measure import not_finite, parity_of
 from tests.attacks.victim import Victim
@@ -69,6 +71,21 @@ def plant_long_header(victim: Victim) -> None:
     (victim.root / "fetched").touch()
 
 
+def plant_deflated_graph(victim: Victim) -> None:
+    """The exported graph with 512 MiB of spaces behind its program, which deflate to half a mebibyte."""
+    path = victim.directory / GRAPH
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, data in members.items():
+            with archive.open(name, "w") as member:
+                member.write(data)
+                for _ in range(512 if name.endswith("models/model.json") else 0):
+                    member.write(b" " * (1 << 20))
+    assert path.stat().st_size < 8 << 20
+    victim.seal()
+
+
 def plant_large_manifest(victim: Victim, size: int) -> None:
     document = victim.document()
     text = json.dumps(document | {"details": {"filler": "x" * size}})
@@ -90,6 +107,7 @@ ATTACKS: dict[str, tuple[Callable[[Victim], None], str]] = {
     "a header of 2 GiB that is not there": (lambda victim: plant_header(victim, HEADER), DENSE),
     "a header of 2^64 - 1 bytes": (lambda victim: plant_header(victim, (1 << 64) - 1), DENSE),
     "a header of 2 GiB": (plant_long_header, DENSE),
+    "a graph that is deflated": (plant_deflated_graph, GRAPH),
     "a manifest of 17 MiB": (lambda victim: plant_large_manifest(victim, 17 << 20), "has 178"),
     "a manifest of 65 MiB": (lambda victim: plant_large_manifest(victim, 65 << 20), MANIFEST),
     "a manifest of 130,000 parts": (plant_many_parts, "missing"),
