@@ -120,10 +120,19 @@ class Lookup:
     def truncated_ids(self) -> int:
         """Ids, repeated ones included, that did not fit into their sequence; nothing was asked for them."""
 
+class PendingLookup:
+    """A lookup whose rows have been asked for; see EmbeddingWorker.begin_lookup."""
+
+class PendingReturn:
+    """An update or a discard that has been sent; see EmbeddingWorker.begin_update."""
+
 class EmbeddingWorker:
     """Reads rows from, and sends gradients to, the embedding servers. Calls release the GIL.
 
-    One thread may look up while another updates; two threads must not do the same at once.
+    A call waits for its replies, unless its name begins with begin: then `finish_...` waits, in any order and
+    in any thread. Servers work on lookups in the order in which they were begun, and so on updates and
+    discards. Of either at most `staleness` are on their way at once: another one first waits for the oldest.
+    Lookups do not wait for updates, nor updates for lookups.
     """
 
     def __init__(
@@ -144,7 +153,7 @@ class EmbeddingWorker:
         server_threads: int = 1,  # of each server in this process; an MPI server has its own option
         number: int = 0,  # over MPI: among the workers of its rank, below --workers-per-rank
         # For benchmarks: every reply is received no earlier than this after its request was sent, while the
-        # thread sleeps. Requests of different channels, and to several servers, wait at the same time.
+        # thread sleeps. All requests that are on their way wait at the same time.
         delay_s: float = 0.0,
         # How rows and gradients travel: "float32", "bfloat16" or "float16". The same for all trainers.
         wire_values: str = "float32",
@@ -162,6 +171,17 @@ class EmbeddingWorker:
         buffers: list[NDArray[np.float32]] | None = None,
     ) -> Lookup:
         """The rows of a batch, pooled. Raises ValueError, asking nothing, where an argument is wrong."""
+    def begin_lookup(
+        self,
+        batch: int,
+        ids: list[NDArray[np.uint64]],
+        offsets: list[NDArray[np.int64]],
+        training: bool,
+        buffers: list[NDArray[np.float32]] | None = None,
+    ) -> PendingLookup:
+        """Ask for the rows of a batch, as `lookup` does. `ids` and `offsets` are no longer needed then."""
+    def finish_lookup(self, pending: PendingLookup) -> Lookup:
+        """Wait for the rows and pool them. ValueError if `pending` is finished already."""
     def buffer_floats(self, rows: int) -> list[int]:
         """How many floats the features of each table take for a batch of `rows` samples."""
     def update(
@@ -180,6 +200,18 @@ class EmbeddingWorker:
         """
     def discard(self, lookup: Lookup) -> None:
         """Give the permit of a training lookup back without an update (a skipped batch)."""
+    def begin_update(
+        self,
+        lookup: Lookup,
+        gradients: list[NDArray[np.float32]],
+        scale: float,
+        learning_rate_factors: list[float] | None = None,
+    ) -> PendingReturn:
+        """Send the gradients of a batch, as `update` does. `gradients` are no longer needed then."""
+    def begin_discard(self, lookup: Lookup) -> PendingReturn:
+        """Send a discard."""
+    def finish_return(self, pending: PendingReturn) -> None:
+        """Wait until every server has acknowledged. ValueError if `pending` is finished already."""
     def save(self, directory: str) -> list[dict[str, object]]:
         """Every server writes `embedding-<server>.safetensors` to `directory`; rows and bytes of each."""
     def begin_save(self, directory: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from persia_core._native import EmbeddingWorker, Lookup
+from persia_core._native import EmbeddingWorker, Lookup, PendingLookup
 
 PREFIX_BITS = 16  # that a configuration may use at most; they name the table, and stay
 _LOW_BITS = (1 << (64 - PREFIX_BITS)) - 1
@@ -42,12 +42,29 @@ class SeedWorker:
         buffers: list[NDArray[np.float32]] | None = None,
     ) -> Lookup:
         """As of EmbeddingWorker."""
-        if training:
-            if batch == 0:  # of a new partition
-                self._offset = self.next_batch
-            batch += self._offset
-            self.next_batch = batch + 1
-        return self._worker.lookup(batch, [each ^ self._key for each in ids], offsets, training, buffers)
+        number = self._number(batch, training)
+        return self._worker.lookup(number, [each ^ self._key for each in ids], offsets, training, buffers)
+
+    def begin_lookup(
+        self,
+        batch: int,
+        ids: list[NDArray[np.uint64]],
+        offsets: list[NDArray[np.int64]],
+        training: bool,
+        buffers: list[NDArray[np.float32]] | None = None,
+    ) -> PendingLookup:
+        """As of EmbeddingWorker."""
+        number, changed = self._number(batch, training), [each ^ self._key for each in ids]
+        return self._worker.begin_lookup(number, changed, offsets, training, buffers)
+
+    def _number(self, batch: int, training: bool) -> int:
+        """Which batch of all seeds this one is."""
+        if not training:
+            return batch
+        if batch == 0:  # of a new partition
+            self._offset = self.next_batch
+        self.next_batch = batch + self._offset + 1
+        return batch + self._offset
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._worker, name)

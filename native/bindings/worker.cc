@@ -34,16 +34,18 @@ using MaskArray = nb::ndarray<nb::numpy, bool, nb::ndim<2>>;
 constexpr const char* kInProcess = "in-process";
 
 std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers,
-                                         std::uint32_t threads, std::uint32_t number) {
+                                         std::uint32_t threads, std::uint32_t number,
+                                         std::uint32_t under_way) {
   if (servers < 1 || servers > 65536) throw std::invalid_argument("servers must be from 1 to 65536");
-  if (transport == kInProcess) return InProcessGroup::create(servers, threads)->connect();
+  if (transport == kInProcess) return InProcessGroup::create(servers, threads)->connect(under_way);
   const std::string named = std::string(kInProcess) + ":";
-  if (transport.starts_with(named)) return InProcessGroup::open(transport, servers, threads)->connect();
+  if (transport.starts_with(named))
+    return InProcessGroup::open(transport, servers, threads)->connect(under_way);
   if (transport != "mpi") {
     throw std::invalid_argument("transport must be mpi, in-process or in-process:<name>, not " + transport);
   }
   if (ensure_mpi()) nb::module_::import_("atexit").attr("register")(nb::cpp_function([] { finalize_mpi(); }));
-  return make_mpi_client(servers, number);
+  return make_mpi_client(servers, number, under_way);
 }
 
 void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
@@ -63,7 +65,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.seed = seed;
   options.wire_values = weight_type_named(wire_values, "wire_values");
   options.timeout = std::chrono::duration<double>(timeout_s);
-  auto carrier = delay_replies(connect(transport, servers, server_threads, number),
+  auto carrier = delay_replies(connect(transport, servers, server_threads, number, staleness),
                                std::chrono::duration<double>(delay_s));
   new (at) Worker(std::move(options), std::move(carrier));
 }
@@ -77,9 +79,9 @@ std::vector<std::size_t> shape_of(const LookedUp& lookup, std::size_t feature) {
   return shape;
 }
 
-std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
-                                 const std::vector<OffsetArray>& offsets, bool training,
-                                 const std::optional<std::vector<BufferArray>>& buffers) {
+PendingLookup begin_lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
+                           const std::vector<OffsetArray>& offsets, bool training,
+                           const std::optional<std::vector<BufferArray>>& buffers) {
   if (ids.size() != offsets.size())
     throw std::invalid_argument("ids and offsets must have one array per feature each");
   std::vector<FeatureIds> features;
@@ -101,11 +103,23 @@ std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std:
     }
   }
   const nb::gil_scoped_release release;
-  return worker.lookup(batch, features, training, std::move(given));
+  return worker.begin_lookup(batch, features, training, std::move(given));
 }
 
-void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale,
-            const std::optional<std::vector<double>>& learning_rate_factors) {
+std::shared_ptr<LookedUp> finish_lookup(Worker& worker, PendingLookup& pending) {
+  const nb::gil_scoped_release release;
+  return worker.finish(pending);
+}
+
+std::shared_ptr<LookedUp> lookup(Worker& worker, std::uint64_t batch, const std::vector<IdArray>& ids,
+                                 const std::vector<OffsetArray>& offsets, bool training,
+                                 const std::optional<std::vector<BufferArray>>& buffers) {
+  PendingLookup pending = begin_lookup(worker, batch, ids, offsets, training, buffers);
+  return finish_lookup(worker, pending);
+}
+
+PendingReturn begin_update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients,
+                           double scale, const std::optional<std::vector<double>>& learning_rate_factors) {
   if (gradients.size() != lookup.dims.size())
     throw std::invalid_argument("there must be one gradient per feature");
   std::vector<const float*> pointers;
@@ -125,9 +139,20 @@ void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& 
   if (learning_rate_factors && learning_rate_factors->size() != worker.options().tables.size())
     throw std::invalid_argument("there must be one learning rate factor per table");
   const nb::gil_scoped_release release;
-  worker.update(
+  return worker.begin_update(
       lookup, pointers, static_cast<float>(scale),
       learning_rate_factors ? std::span<const double>(*learning_rate_factors) : std::span<const double>());
+}
+
+void finish_return(Worker& worker, PendingReturn& pending) {
+  const nb::gil_scoped_release release;
+  worker.finish(pending);
+}
+
+void update(Worker& worker, LookedUp& lookup, const std::vector<GradientArray>& gradients, double scale,
+            const std::optional<std::vector<double>>& learning_rate_factors) {
+  PendingReturn pending = begin_update(worker, lookup, gradients, scale, learning_rate_factors);
+  finish_return(worker, pending);
 }
 
 // An array over a part of a buffer, which lives on with it.
@@ -242,6 +267,9 @@ void bind_worker(nb::module_& module) {
       .def_ro("missing_ids", &LookedUp::missing_ids)
       .def_ro("truncated_ids", &LookedUp::truncated_ids);
 
+  nb::class_<PendingLookup>(module, "PendingLookup");
+  nb::class_<PendingReturn>(module, "PendingReturn");
+
   const auto release = nb::call_guard<nb::gil_scoped_release>();
   nb::class_<Worker>(module, "EmbeddingWorker")
       .def("__init__", &make_worker, nb::kw_only(), nb::arg("transport"), nb::arg("servers"),
@@ -252,10 +280,17 @@ void bind_worker(nb::module_& module) {
       .def("configure", &Worker::configure, release)
       .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"),
            nb::arg("buffers").noconvert() = nb::none())
+      .def("begin_lookup", &begin_lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"),
+           nb::arg("training"), nb::arg("buffers").noconvert() = nb::none())
+      .def("finish_lookup", &finish_lookup, nb::arg("pending"))
       .def("buffer_floats", &Worker::buffer_floats, nb::arg("rows"))
       .def("update", &update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),
            nb::arg("learning_rate_factors") = nb::none())
       .def("discard", &Worker::discard, nb::arg("lookup"), release)
+      .def("begin_update", &begin_update, nb::arg("lookup"), nb::arg("gradients"), nb::arg("scale"),
+           nb::arg("learning_rate_factors") = nb::none())
+      .def("begin_discard", &Worker::begin_discard, nb::arg("lookup"), release)
+      .def("finish_return", &finish_return, nb::arg("pending"))
       .def("save", &save, nb::arg("directory"))
       .def("begin_save", &Worker::begin_save, nb::arg("directory"), release)
       .def("finish_save", &finish_save)

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <ctime>
+#include <deque>
 #include <latch>
 #include <thread>
 
@@ -20,16 +21,19 @@ class Echo final : public ClientTransport {
   explicit Echo(std::latch* update_collected = nullptr) : update_collected_(update_collected) {}
   std::uint32_t servers() const override { return 2; }
   void send(std::uint32_t server, Channel channel, Bytes frame) override {
-    frames_[server][static_cast<std::size_t>(channel)] = std::move(frame);
+    frames_[server][static_cast<std::size_t>(channel)].push_back(std::move(frame));
   }
   std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline) override {
     if (channel == Channel::kLookup && update_collected_ != nullptr) update_collected_->wait();
-    return std::move(frames_[server][static_cast<std::size_t>(channel)]);
+    std::deque<Bytes>& frames = frames_[server][static_cast<std::size_t>(channel)];
+    Bytes oldest = std::move(frames.front());
+    frames.pop_front();
+    return oldest;
   }
 
  private:
   std::latch* update_collected_;
-  std::array<std::array<Bytes, kChannels>, 2> frames_;
+  std::array<std::array<std::deque<Bytes>, kChannels>, 2> frames_;
 };
 
 Deadline in(std::chrono::milliseconds time) {
@@ -56,6 +60,24 @@ TEST(a_reply_comes_unchanged_and_no_earlier_than_the_delay_without_burning_a_cor
   CHECK(Clock::now() - start >= kDelay);
   CHECK(transport->receive(0, Channel::kControl, in(std::chrono::hours(1))) == bytes(1));
   CHECK(thread_seconds() - before < 0.1);
+}
+
+TEST(each_of_several_requests_waits_for_its_own_delay_and_no_longer) {
+  constexpr std::chrono::milliseconds kDelay{50};
+  const auto transport = delay_replies(std::make_unique<Echo>(), kDelay);
+  std::vector<Clock::time_point> before;
+  std::vector<Clock::time_point> after;
+  for (std::uint8_t number = 0; number < 5; ++number) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(number));
+    before.push_back(Clock::now());
+    transport->send(0, Channel::kLookup, bytes(number));
+    after.push_back(Clock::now());
+  }
+  for (std::uint8_t number = 0; number < 5; ++number) {
+    // A reply that became visible later than this would not come, however late it is now.
+    CHECK(transport->receive(0, Channel::kLookup, after[number] + kDelay) == bytes(number));
+    CHECK(Clock::now() >= before[number] + kDelay);
+  }
 }
 
 TEST(a_reply_that_would_come_after_the_deadline_does_not_come) {

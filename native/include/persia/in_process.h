@@ -11,7 +11,8 @@ namespace persia {
 class InProcessGroup {
  public:
   virtual ~InProcessGroup() = default;  // ends the servers
-  virtual std::unique_ptr<ClientTransport> connect() = 0;
+  // Of each server and channel, at most `under_way` requests at once.
+  virtual std::unique_ptr<ClientTransport> connect(std::uint32_t under_way = 1) = 0;
 
   // Each server with so many threads. Throws as ThreadTeam.
   static std::shared_ptr<InProcessGroup> create(std::uint32_t servers, std::uint32_t threads = 1);

@@ -13,8 +13,10 @@ bool ensure_mpi();
 
 std::uint32_t mpi_rank();
 
-// `number` tells the clients of one rank apart; the servers must allow so many (workers_per_rank).
-std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number = 0);
+// `number` tells the clients of one rank apart; the servers must allow so many (workers_per_rank). Of each
+// server and channel, at most `under_way` requests at once.
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number = 0,
+                                                 std::uint32_t under_way = 1);
 
 inline constexpr std::uint64_t kDefaultMaxBufferedBytes = std::uint64_t{8} << 30;
 inline constexpr std::uint32_t kMaxWorkersPerRank = 1024;

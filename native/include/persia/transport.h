@@ -15,18 +15,23 @@ namespace persia {
 using Clock = std::chrono::steady_clock;
 using Deadline = Clock::time_point;
 
-// The side of a worker. At most one request per (server, channel) is under way; threads that use different
-// channels do not wait for each other.
+// The side of a worker. Of each (server, channel) one thread may send while another receives; threads that
+// use different channels do not wait for each other. Replies come in the order of their requests. A carrier
+// is made for so many requests of each (server, channel) under way at once: sent, and their reply not
+// received.
 class ClientTransport {
  public:
   virtual ~ClientTransport() = default;
   virtual std::uint32_t servers() const = 0;
-  // Starts sending; does not wait. Throws TransportError if a request of this server and channel is under
-  // way whose reply has not been received.
+  // Starts sending; does not wait. Throws TransportError where as many requests as may be are under way.
   virtual void send(std::uint32_t server, Channel channel, Bytes frame) = 0;
-  // The reply, or nothing if the deadline passes first. Throws TransportError if the server has ended.
+  // The reply to the oldest request under way, or nothing if the deadline passes first; then there is no use
+  // in receiving again. Throws TransportError if the server has ended.
   virtual std::optional<Bytes> receive(std::uint32_t server, Channel channel, Deadline deadline) = 0;
 };
+
+inline constexpr const char* kTooManyUnderWay =
+    "as many requests of this channel as may be are under way: a reply must be received first";
 
 struct Incoming {
   Peer peer;

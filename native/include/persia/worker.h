@@ -5,13 +5,13 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "persia/batch_plan.h"
 #include "persia/messages.h"
+#include "persia/request_line.h"
 #include "persia/transport.h"
 
 namespace persia {
@@ -55,20 +55,45 @@ struct LookedUp {
   }
 };
 
-// One thread may call lookup() while another calls update() or discard().
+// A lookup whose rows have been asked for; to be finished once.
+struct PendingLookup {
+  std::shared_ptr<LookedUp> lookup;
+  std::shared_ptr<PostedRequest> request;  // none when it is finished
+};
+
+// An update or a discard that has been sent; to be finished once.
+struct PendingReturn {
+  std::shared_ptr<PostedRequest> request;  // none when it is finished
+};
+
+// Of what is begun and not finished, at most `staleness` requests are under way per channel: another one
+// first waits for the replies to the oldest. Servers work on the requests of a channel in the order in which
+// they were begun; they may be finished in any order, and by other threads. Lookups and updates do not wait
+// for each other.
+//
 // Throws std::invalid_argument, TransportError or ServerError.
 class Worker {
  public:
   Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport);
 
   void configure();
-  // Writes into `buffers` if there are any, each of at least buffer_floats(), else into memory of its own.
+  // Asks for the rows. Writes into `buffers` if there are any, each of at least buffer_floats(), else into
+  // memory of its own.
+  PendingLookup begin_lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training,
+                             std::vector<Buffer> buffers = {});
+  // Waits for the rows, and pools them.
+  std::shared_ptr<LookedUp> finish(PendingLookup& pending);
   std::shared_ptr<LookedUp> lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training,
                                    std::vector<Buffer> buffers = {});
   // What the features of each table take for so many samples.
   std::vector<std::size_t> buffer_floats(std::size_t rows) const;
-  // gradients[f] points to as many floats as pooled(f) has. One factor of the learning rate per table, or
-  // none: then all are 1.
+  // Sends the gradients, which are then no longer needed. gradients[f] points to as many floats as pooled(f)
+  // has. One factor of the learning rate per table, or none: then all are 1.
+  PendingReturn begin_update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
+                             std::span<const double> learning_rate_factors = {});
+  PendingReturn begin_discard(LookedUp& lookup);
+  // Waits until all servers have acknowledged it.
+  void finish(PendingReturn& pending);
   void update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
               std::span<const double> learning_rate_factors = {});
   void discard(LookedUp& lookup);
@@ -87,17 +112,7 @@ class Worker {
   const WorkerOptions& options() const { return options_; }
 
  private:
-  struct Reply {
-    Bytes frame;
-    std::span<const std::byte> payload;
-    std::optional<std::string> error;
-  };
-  struct Line {
-    std::mutex mutex;
-    std::uint64_t sequence = 0;
-    bool broken = false;  // an answer is missing: what comes next could be taken for it
-  };
-
+  RequestLine& line(Channel channel) { return lines_[static_cast<std::size_t>(channel)]; }
   // Sends the draft frames[s] to server s (none: nothing) and waits for all replies.
   std::vector<Reply> exchange(Channel channel, MessageType type, std::vector<std::optional<Bytes>> frames,
                               std::chrono::duration<double> timeout);
@@ -116,7 +131,7 @@ class Worker {
 
   WorkerOptions options_;
   std::unique_ptr<ClientTransport> transport_;
-  std::array<Line, kChannels> lines_;
+  std::array<RequestLine, kChannels> lines_;
 };
 
 }  // namespace persia

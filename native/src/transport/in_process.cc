@@ -82,7 +82,7 @@ class Counter {
 
 // Of one client, one server and one channel.
 struct Line {
-  std::atomic<bool> under_way = false;  // from send() to the receive() that gets the reply
+  std::atomic<std::uint32_t> under_way = 0;  // from send() to the receive() that gets the reply
   Mailbox<Bytes> replies;
 };
 
@@ -92,8 +92,9 @@ class Group;
 
 class Client final : public ClientTransport {
  public:
-  Client(std::shared_ptr<Group> group, std::int32_t number, std::shared_ptr<Lines> lines)
-      : group_(std::move(group)), number_(number), lines_(std::move(lines)) {}
+  Client(std::shared_ptr<Group> group, std::int32_t number, std::uint32_t under_way,
+         std::shared_ptr<Lines> lines)
+      : group_(std::move(group)), number_(number), under_way_(under_way), lines_(std::move(lines)) {}
   ~Client() override;
 
   std::uint32_t servers() const override { return static_cast<std::uint32_t>(lines_->size()); }
@@ -107,6 +108,7 @@ class Client final : public ClientTransport {
 
   std::shared_ptr<Group> group_;
   std::int32_t number_;
+  std::uint32_t under_way_;  // at most, of a line
   std::shared_ptr<Lines> lines_;
 };
 
@@ -125,7 +127,7 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
   }
   std::uint32_t threads_of_server() const { return threads_of_server_; }
   std::uint32_t servers() const { return static_cast<std::uint32_t>(requests_.size()); }
-  std::unique_ptr<ClientTransport> connect() override {
+  std::unique_ptr<ClientTransport> connect(std::uint32_t under_way) override {
     auto lines = std::make_shared<Lines>(requests_.size());
     const std::lock_guard lock(mutex_);
     const std::int32_t number = next_client_++;
@@ -133,7 +135,7 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
     for (std::size_t s = 0; s < ended_.size(); ++s) {
       if (ended_[s]) close_boxes((*lines)[s]);
     }
-    return std::make_unique<Client>(shared_from_this(), number, std::move(lines));
+    return std::make_unique<Client>(shared_from_this(), number, under_way, std::move(lines));
   }
   void disconnect(std::int32_t client) {
     const std::lock_guard lock(mutex_);
@@ -192,7 +194,7 @@ class Group final : public InProcessGroup, public std::enable_shared_from_this<G
   std::vector<std::unique_ptr<Server>> servers_;
   std::atomic<bool> stop_ = false;
   std::vector<Counter> buffered_;
-  // At most one request per client and channel.
+  // Of each client and channel, as many requests as it may have under way.
   std::vector<Mailbox<Incoming>> requests_;
   std::mutex mutex_;  // guards the following three
   std::vector<bool> ended_;
@@ -206,8 +208,11 @@ Client::~Client() {
 }
 
 void Client::send(std::uint32_t server, Channel channel, Bytes frame) {
-  if (line(server, channel).under_way.exchange(true))
-    throw TransportError("a request of this channel is under way: its reply must be received first");
+  std::atomic<std::uint32_t>& under_way = line(server, channel).under_way;
+  if (under_way.fetch_add(1) >= under_way_) {
+    under_way.fetch_sub(1);
+    throw TransportError(kTooManyUnderWay);
+  }
   group_->post(server, {{number_, static_cast<std::int32_t>(channel)}, std::move(frame), std::nullopt});
 }
 
@@ -217,7 +222,7 @@ std::optional<Bytes> Client::receive(std::uint32_t server, Channel channel, Dead
   if (!reply && from.replies.closed()) throw TransportError("the server has ended");
   if (!reply) return reply;
   group_->collected(server, reply->size());
-  from.under_way = false;
+  from.under_way.fetch_sub(1);
   return reply;
 }
 

@@ -1,5 +1,7 @@
 #include <array>
+#include <atomic>
 #include <list>
+#include <mutex>
 #include <optional>
 #include <stdexcept>
 
@@ -11,8 +13,8 @@ namespace {
 
 class MpiClient final : public ClientTransport {
  public:
-  MpiClient(std::uint32_t servers, std::uint32_t number)
-      : first_tag_(mpi::kWorkerTags * static_cast<int>(number)), lines_(servers) {
+  MpiClient(std::uint32_t servers, std::uint32_t number, std::uint32_t under_way)
+      : first_tag_(mpi::kWorkerTags * static_cast<int>(number)), under_way_(under_way), lines_(servers) {
     if (number >= kMaxWorkersPerRank) {
       throw std::invalid_argument("number must be below " + std::to_string(kMaxWorkersPerRank));
     }
@@ -32,9 +34,11 @@ class MpiClient final : public ClientTransport {
 
   void send(std::uint32_t server, Channel channel, Bytes frame) override {
     Line& to = line(server, channel);
-    if (to.under_way)
-      throw TransportError("a request of this channel is under way: its reply must be received first");
-    to.under_way = true;
+    if (to.under_way.fetch_add(1) >= under_way_) {
+      to.under_way.fetch_sub(1);
+      throw TransportError(kTooManyUnderWay);
+    }
+    const std::lock_guard lock(to.mutex);
     to.sending.emplace_back(std::move(frame), static_cast<int>(server), tag(mpi::kRequestTag, channel));
   }
 
@@ -44,7 +48,10 @@ class MpiClient final : public ClientTransport {
     std::optional<mpi::Receiving> receiving;
     mpi::Backoff backoff;
     while (Clock::now() < deadline) {
-      from.sending.remove_if([](mpi::Sending& each) { return each.done(); });
+      {
+        const std::lock_guard lock(from.mutex);
+        from.sending.remove_if([](mpi::Sending& each) { return each.done(); });
+      }
       if (!receiving) {
         int found = 0;
         MPI_Message message = MPI_MESSAGE_NULL;
@@ -57,7 +64,7 @@ class MpiClient final : public ClientTransport {
       if (receiving && receiving->done()) {
         backoff.reset();
         if (assembly.add(receiving->take())) {
-          from.under_way = false;
+          from.under_way.fetch_sub(1);
           return assembly.take();
         }
         receiving.reset();
@@ -70,7 +77,8 @@ class MpiClient final : public ClientTransport {
 
  private:
   struct Line {
-    bool under_way = false;  // from send() to the receive() that gets the reply
+    std::atomic<std::uint32_t> under_way = 0;  // from send() to the receive() that gets the reply
+    std::mutex mutex;                          // guards what follows
     std::list<mpi::Sending> sending;
   };
 
@@ -80,14 +88,16 @@ class MpiClient final : public ClientTransport {
   }
 
   int first_tag_;
-  // By server and channel; each is used by one thread at a time.
+  std::uint32_t under_way_;  // at most, of a line
+  // By server and channel.
   std::vector<std::array<Line, kChannels>> lines_;
 };
 
 }  // namespace
 
-std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number) {
-  return std::make_unique<MpiClient>(servers, number);
+std::unique_ptr<ClientTransport> make_mpi_client(std::uint32_t servers, std::uint32_t number,
+                                                 std::uint32_t under_way) {
+  return std::make_unique<MpiClient>(servers, number, under_way);
 }
 
 }  // namespace persia

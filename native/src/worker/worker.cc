@@ -1,10 +1,9 @@
 #include "persia/worker.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <cstdio>
 #include <stdexcept>
+#include <utility>
 
 #include "persia/drafts.h"
 #include "persia/gradient_sum.h"
@@ -13,11 +12,10 @@
 namespace persia {
 namespace {
 
-// "2", "0.25", "1e+06"
-std::string seconds(std::chrono::duration<double> time) {
-  std::array<char, 32> text{};
-  std::snprintf(text.data(), text.size(), "%g", time.count());
-  return text.data();
+// What is to be collected for a pending request, which is finished with that.
+std::shared_ptr<PostedRequest> take(std::shared_ptr<PostedRequest>& pending) {
+  if (!pending) throw std::invalid_argument("this request is finished already");
+  return std::exchange(pending, nullptr);
 }
 
 std::vector<TableIds> ids_for(const BatchPlan& plan, std::uint32_t server) {
@@ -88,7 +86,11 @@ std::uint64_t find_rows(const LookupReply& reply, const BatchPlan& plan, std::sp
 }  // namespace
 
 Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport)
-    : options_(std::move(options)), transport_(std::move(transport)) {
+    : options_(std::move(options)),
+      transport_(std::move(transport)),
+      lines_{{{*transport_, Channel::kLookup, options_.trainer, options_.staleness},
+              {*transport_, Channel::kUpdate, options_.trainer, options_.staleness},
+              {*transport_, Channel::kControl, options_.trainer, 1}}} {
   check_tables(options_.tables);
   for (const FeatureSpec& feature : options_.features) check_feature(feature, options_.tables.size());
   if (options_.trainer >= options_.trainers) throw std::invalid_argument("trainer must be below trainers");
@@ -150,8 +152,8 @@ void Worker::place(LookedUp& lookup, std::vector<Buffer> buffers) const {
   }
 }
 
-std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features,
-                                         bool training, std::vector<Buffer> buffers) {
+PendingLookup Worker::begin_lookup(std::uint64_t batch, std::span<const FeatureIds> features, bool training,
+                                   std::vector<Buffer> buffers) {
   auto result = std::make_shared<LookedUp>();
   result->batch = batch;
   result->training = training;
@@ -167,9 +169,15 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
     const bool skip = !training && request.tables.empty();
     frames.push_back(skip ? std::nullopt : std::optional(drafted(request.encode())));
   }
-  const std::vector<Reply> replies =
-      exchange(Channel::kLookup, MessageType::kLookup, std::move(frames), options_.timeout);
-  if (training) give_back_partial(batch, replies);
+  return {std::move(result),
+          line(Channel::kLookup).post(MessageType::kLookup, std::move(frames), options_.timeout)};
+}
+
+std::shared_ptr<LookedUp> Worker::finish(PendingLookup& pending) {
+  const std::vector<Reply> replies = line(Channel::kLookup).collect(*take(pending.request));
+  std::shared_ptr<LookedUp> result = std::move(pending.lookup);
+  const BatchPlan& plan = result->plan;
+  if (result->training) give_back_partial(result->batch, replies);
   require_ok(replies);
 
   std::vector<std::vector<const float*>> row_of;
@@ -195,8 +203,14 @@ std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const Fe
   return result;
 }
 
-void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
-                    std::span<const double> learning_rate_factors) {
+std::shared_ptr<LookedUp> Worker::lookup(std::uint64_t batch, std::span<const FeatureIds> features,
+                                         bool training, std::vector<Buffer> buffers) {
+  PendingLookup pending = begin_lookup(batch, features, training, std::move(buffers));
+  return finish(pending);
+}
+
+PendingReturn Worker::begin_update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
+                                   std::span<const double> learning_rate_factors) {
   const BatchPlan& plan = lookup.plan;
   if (gradients.size() != plan.features.size())
     throw std::invalid_argument("there must be one gradient per feature");
@@ -239,7 +253,7 @@ void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, f
       frame = drafted(request.encode());
     }
   }
-  require_ok(exchange(Channel::kUpdate, MessageType::kUpdate, std::move(frames), options_.timeout));
+  return {line(Channel::kUpdate).post(MessageType::kUpdate, std::move(frames), options_.timeout)};
 }
 
 void Worker::check_gradients(const BatchPlan& plan, std::span<const float* const> gradients) const {
@@ -251,10 +265,25 @@ void Worker::check_gradients(const BatchPlan& plan, std::span<const float* const
   }
 }
 
-void Worker::discard(LookedUp& lookup) {
+PendingReturn Worker::begin_discard(LookedUp& lookup) {
   take_return(lookup);
-  require_ok(request_all(Channel::kUpdate, MessageType::kDiscard, DiscardRequest{lookup.batch}.encode(),
-                         options_.timeout));
+  std::vector<std::optional<Bytes>> frames(servers(), drafted(DiscardRequest{lookup.batch}.encode()));
+  return {line(Channel::kUpdate).post(MessageType::kDiscard, std::move(frames), options_.timeout)};
+}
+
+void Worker::finish(PendingReturn& pending) {
+  require_ok(line(Channel::kUpdate).collect(*take(pending.request)));
+}
+
+void Worker::update(LookedUp& lookup, std::span<const float* const> gradients, float scale,
+                    std::span<const double> learning_rate_factors) {
+  PendingReturn pending = begin_update(lookup, gradients, scale, learning_rate_factors);
+  finish(pending);
+}
+
+void Worker::discard(LookedUp& lookup) {
+  PendingReturn pending = begin_discard(lookup);
+  finish(pending);
 }
 
 void Worker::take_return(LookedUp& lookup) const {
@@ -291,55 +320,15 @@ void Worker::require_ok(const std::vector<Reply>& replies) {
   if (!errors.empty()) throw ServerError(errors);
 }
 
-std::vector<Worker::Reply> Worker::request_all(Channel channel, MessageType type, const Bytes& payload,
-                                               std::chrono::duration<double> timeout) {
+std::vector<Reply> Worker::request_all(Channel channel, MessageType type, const Bytes& payload,
+                                       std::chrono::duration<double> timeout) {
   return exchange(channel, type, std::vector<std::optional<Bytes>>(servers(), drafted(payload)), timeout);
 }
 
-std::vector<Worker::Reply> Worker::exchange(Channel channel, MessageType type,
-                                            std::vector<std::optional<Bytes>> frames,
-                                            std::chrono::duration<double> timeout) {
-  Line& line = lines_[static_cast<std::size_t>(channel)];
-  const std::lock_guard lock(line.mutex);
-  const std::string operation(name_of(type));
-  if (line.broken) throw TransportError(operation + ": an earlier request of this worker got no answer");
-  const FrameHeader header{type, options_.trainer, static_cast<std::uint32_t>(channel), ++line.sequence};
-  const Deadline deadline = Clock::now() + std::chrono::duration_cast<Clock::duration>(timeout);
-  std::vector<Reply> replies(frames.size());
-  std::uint32_t server = 0;
-  line.broken = true;
-  try {
-    for (server = 0; server < frames.size(); ++server) {
-      if (!frames[server]) continue;
-      seal_frame(header, *frames[server]);
-      transport_->send(server, channel, std::move(*frames[server]));
-    }
-    for (server = 0; server < frames.size(); ++server) {
-      if (!frames[server]) continue;
-      Reply& reply = replies[server];
-      std::optional<Bytes> frame = transport_->receive(server, channel, deadline);
-      if (!frame) throw TransportError("no answer within " + seconds(timeout) + " s");
-      reply.frame = std::move(*frame);
-      const Frame parsed = parse_frame(reply.frame);
-      const bool is_error = parsed.header.type == MessageType::kError;
-      // A server that could not read the request's header answers with sequence 0.
-      const bool matches =
-          parsed.header.sequence == header.sequence || (is_error && parsed.header.sequence == 0);
-      if (!matches || (!is_error && parsed.header.type != MessageType::kOk)) {
-        throw TransportError("the reply is for another request");
-      }
-      reply.payload = parsed.payload;
-      if (is_error) {
-        const ErrorReply error = parse_error(parsed.payload);
-        reply.error = "server rank " + std::to_string(server) + ": " + operation + ": " +
-                      std::string(name_of(static_cast<ErrorCode>(error.code))) + ": " + error.text;
-      }
-    }
-  } catch (const std::runtime_error& error) {
-    throw TransportError("server rank " + std::to_string(server) + ": " + operation + ": " + error.what());
-  }
-  line.broken = false;
-  return replies;
+std::vector<Reply> Worker::exchange(Channel channel, MessageType type,
+                                    std::vector<std::optional<Bytes>> frames,
+                                    std::chrono::duration<double> timeout) {
+  return line(channel).collect(*line(channel).post(type, std::move(frames), timeout));
 }
 
 }  // namespace persia
