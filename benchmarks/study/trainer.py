@@ -12,12 +12,14 @@ from benchmarks.study.job import STUDY_FILE, StudyJob
 from benchmarks.study.seeded import SeedWorker
 from persia_core._native import EmbeddingWorker
 from persia_core.config import ModelConfig
+from persia_core.config.checkpointing import Checkpointing
 from persia_core.data.partition import reopen_partition
 from persia_core.launch.job import Job
 from persia_core.launch.parent import end_with_parent
 from persia_core.training.dense import DenseTraining
 from persia_core.training.embeddings import LocalEmbeddings
 from persia_core.training.evaluate import Evaluator
+from persia_core.training.past import Past
 from persia_core.training.report import staleness_of
 from persia_core.training.run import PartitionRun
 
@@ -28,7 +30,8 @@ class StudyRun(PartitionRun):
     """The product's training run, with another network, other rows and another order for every seed."""
 
     def __init__(self, job: Job, config: ModelConfig, trainer: int, study: StudyJob) -> None:
-        super().__init__(job, config, trainer)
+        never = Checkpointing(every_seconds=None)
+        super().__init__(job, config.model_copy(update={"checkpoint": never}), trainer)
         self._embeddings = self._worker
         if not isinstance(self._embeddings, LocalEmbeddings):
             raise TypeError(
@@ -47,7 +50,7 @@ class StudyRun(PartitionRun):
         training = self._config.training.model_copy(update={"seed": seed})
         self._config = self._config.model_copy(update={"training": training})
         self._dense = DenseTraining.build(self._config, self._group.device)
-        self._first_step = 0
+        self._past = Past()
         tested: dict[str, dict[str, Any]] = {}
         samples, seconds, skipped = 0, 0.0, 0
         for day, ds in enumerate(self._study.days):
@@ -61,7 +64,7 @@ class StudyRun(PartitionRun):
                 account, took = self.train()
                 samples, seconds = samples + account.visits_trained, seconds + took
                 skipped += account.visits_skipped
-                self._first_step += account.steps
+                self._past.first_step += account.steps
         self._next_batch = seeded.next_batch
         if self._lead:
             self._write(seed, tested, samples, seconds, skipped)
@@ -77,7 +80,7 @@ class StudyRun(PartitionRun):
             "auc": sum(aucs) / len(aucs),
             "log_loss": sum(losses) / len(losses),
             "auc_of_day": {ds: found["auc"] for ds, found in tested.items()},
-            "steps": self._first_step,
+            "steps": self._past.first_step,
             "samples": samples,
             "skipped": skipped,
             "seconds": seconds,

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from persia_core.checkpoint.layout import DENSE, OPTIMIZER, STATE
-from persia_core.errors import Corrupt
+from persia_core.errors import ConfigError, Corrupt
 
 
 def save_dense(
@@ -39,6 +40,25 @@ def save_dense(
         **state,
     }
     (directory / STATE).write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+def check_dense_fits(directory: Path, model: nn.Module) -> None:
+    """Raise ConfigError naming the first tensor in which the saved network differs from `model`."""
+    path = directory / DENSE
+    try:
+        with safe_open(path, framework="pt") as file:
+            saved = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise Corrupt(f"{path} is no safetensors file: {error}", "restore it from a copy") from error
+    wanted = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in [*wanted, *saved]:
+        if saved.get(name) != wanted.get(name):
+            raise ConfigError(
+                f"the dense network of {path} has another shape than training.model makes: {name} is "
+                f"{saved.get(name, 'not there')} in the file, {wanted.get(name, 'not there')} in the model",
+                "keep training.model, its arguments and the features as they were, or keep the embedding "
+                "rows alone and begin with a new network: persia train --cold-start-dense",
+            )
 
 
 def load_dense(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -1,64 +1,123 @@
 """A checkpoint on local disk: parts first, the manifest last."""
 
+import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from persia_core import __version__
 from persia_core.checkpoint.dense_state import save_dense
-from persia_core.checkpoint.layout import CHECKPOINT, DENSE, OPTIMIZER, STATE, embedding_part
+from persia_core.checkpoint.layout import DENSE, OPTIMIZER, RUN, STATE, embedding_part
 from persia_core.config import ModelConfig
 from persia_core.embedding.interface import Tables
 from persia_core.errors import DiskFull
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
 
+_HASHED_AT_ONCE = 4  # files; hashing lets other threads of the process run
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint holds of the trainers. `state` is for state.json, beside the optimizer's scalars.
+
+    `run` are tensors of the run: random states of the trainers, rows that were skipped.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    state: dict[str, Any]
+    run: dict[str, torch.Tensor] = field(default_factory=dict)
+
 
 def write_checkpoint(
     config: ModelConfig,
-    run_dir: Path,
+    directory: Path,
+    kind: Literal["checkpoint", "cut"],
     lineage: dict[str, str | None],
     worker: Tables,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    state: dict[str, Any],
+    contents: Contents,
+    details: dict[str, Any],
 ) -> Manifest:
-    """Write `<run_dir>/checkpoint`; it is complete if and only if its manifest exists.
+    """Write `directory`, which is complete if and only if its manifest exists.
 
-    To be called by one trainer while no gradients are in flight (the servers refuse otherwise).
-    Raises DiskFull naming the directory; nothing half-written is left then.
+    `details` are added to those of the manifest. To be called by one trainer while no gradients are in flight
+    (the servers refuse otherwise). Raises DiskFull naming the directory; nothing half-written is left then.
     """
-    directory = run_dir / CHECKPOINT
+    rows = write_parts(directory, worker, contents)
+    return complete(config, directory, kind, lineage, contents.state["step"], rows, details)
+
+
+def write_parts(directory: Path, worker: Tables, contents: Contents) -> dict[str, int | None]:
+    """The part of `write_checkpoint` for which training stands still: everything but the manifest.
+
+    Returns the name of every part and the number of table rows in it.
+    """
     shutil.rmtree(directory, ignore_errors=True)
-    try:
+    with _whole_or_nothing(directory):
         directory.mkdir(parents=True)
         saved = worker.save(str(directory))
-        save_dense(directory, model, optimizer, state)
-        rows = {embedding_part(index): int(str(entry["rows"])) for index, entry in enumerate(saved)}
-        names = [DENSE, OPTIMIZER, STATE, *rows]
-        parts = [part_of(directory, directory / name, rows.get(name)) for name in names]
+        save_dense(directory, contents.model, contents.optimizer, contents.state)
+        save_file({name: tensor.contiguous() for name, tensor in contents.run.items()}, directory / RUN)
+        names: dict[str, int | None] = dict.fromkeys((DENSE, OPTIMIZER, STATE, RUN))
+        for name in names:
+            _sync(directory / name)
+        for index, entry in enumerate(saved):
+            names[embedding_part(index)] = int(str(entry["rows"]))
+    return names
+
+
+def complete(
+    config: ModelConfig,
+    directory: Path,
+    kind: Literal["checkpoint", "cut"],
+    lineage: dict[str, str | None],
+    step: int,
+    rows: dict[str, int | None],
+    details: dict[str, Any],
+    metrics: dict[str, Any] | None = None,
+) -> Manifest:
+    """Read all parts back and write the manifest; `rows` is what `write_parts` returned.
+
+    `step` is that of the model. Raises DiskFull, and leaves nothing then.
+    """
+    with _whole_or_nothing(directory):
+        with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
+            parts = list(pool.map(lambda name: part_of(directory, directory / name, rows[name]), rows))
         manifest = Manifest(
-            kind="checkpoint",
+            kind=kind,
             digest=digest_of(parts),
             parts=parts,
             schema_fingerprint=config.schema_fingerprint(),
             lineage=Lineage.model_validate(
                 {**lineage, "config_digest": config.digest(), "code_version": __version__}
             ),
+            metrics=metrics or {},
             details={
                 "model": config.name,
-                "run": run_dir.name,
                 "servers": config.cluster.servers,
-                "step": state["step"],
+                "step": step,
                 "tables": {t.name: {"dim": t.dim, "optimizer": t.optimizer.kind} for t in config.tables},
+                **details,
             },
         )
         _write_durably(directory / MANIFEST, manifest.to_bytes())
+    return manifest
+
+
+@contextlib.contextmanager
+def _whole_or_nothing(directory: Path) -> Iterator[None]:
+    try:
+        yield
     except Exception as error:
         shutil.rmtree(directory, ignore_errors=True)
         if _is_disk_full(error):
@@ -67,12 +126,16 @@ def write_checkpoint(
                 "free space or set PERSIA_HOME to a larger disk, then run the task again",
             ) from error
         raise
-    return manifest
 
 
 def _is_disk_full(error: Exception) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "no space left" in str(error).lower()
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import GrownSection, Name, Section
+from persia_core.config.checkpointing import Checkpointing
 from persia_core.config.data_checks import DataChecks
 from persia_core.config.derived_features import CrossFeature
 from persia_core.config.export import Export
@@ -152,6 +153,7 @@ class ModelConfig(Section):
     tables: Annotated[list[EmbeddingTable], Field(min_length=1)]
     data_checks: DataChecks = DataChecks()
     training: Training
+    checkpoint: Checkpointing = Checkpointing()
     cluster: Cluster = Cluster()
     storage: Storage
     gates: Gates = Gates()
@@ -304,9 +306,14 @@ class ModelConfig(Section):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) over the whole configuration except where it is stored, and for how long."""
+        """SHA-256 (hex) over all of the configuration but storage, retention and how often cuts are taken."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        return _digest(self.model_dump(mode="json", exclude={"storage", "retention"} | unused))
+        return _digest(self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint"} | unused))
+
+    def training_digest(self) -> str:
+        """SHA-256 (hex) over what is trained and how; the same for every number of servers and trainers."""
+        trains = {"name", "dataset", "features", "tables", "training"}
+        return _digest(self.model_dump(mode="json", include=trains))
 
 
 def _digest(value: object) -> str:

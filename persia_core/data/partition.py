@@ -81,6 +81,17 @@ class LocalPartition:
                     break
         return pieces[0] if len(pieces) == 1 else pa.concat_tables(pieces)
 
+    def locate(self, row: int) -> tuple[str, int, int]:
+        """Where a row lies: the part's path in the manifest, the row group in it, the row in that.
+
+        IndexError unless 0 <= row < rows.
+        """
+        if not 0 <= row < self.rows:
+            raise IndexError(f"row {row} of a partition of {self.rows} rows")
+        index = bisect_right(self._starts, row) - 1
+        group = self._groups[index]
+        return self.manifest.parts[group.file].path, group.number, row - self._starts[index]
+
     def _group(self, index: int) -> pa.Table:
         if self._cached is not None and self._cached[0] == index:
             return self._cached[1]

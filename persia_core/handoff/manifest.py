@@ -57,7 +57,7 @@ class Manifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: Literal[1] = 1
-    kind: Literal["hashed", "rejected", "checkpoint", "model_version"]
+    kind: Literal["hashed", "rejected", "checkpoint", "cut", "model_version"]
     digest: str
     parts: list[Part]
     schema_fingerprint: str

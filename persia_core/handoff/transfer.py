@@ -134,6 +134,14 @@ def download_parts(
     _in_parallel("fetched", store.uri(prefix), parts, fetch)
 
 
+def verify_parts(directory: Path, manifest: Manifest) -> None:
+    """Check that every part of `manifest` is in `directory` with its size and SHA-256; raises Corrupt."""
+    _check_paths(manifest, str(directory / MANIFEST))
+    with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="verify") as pool:
+        paths = [directory / part.path for part in manifest.parts]
+        list(pool.map(_check_file, paths, manifest.parts, map(str, paths)))
+
+
 def download_and_verify(
     store: ObjectStore, prefix: str, directory: Path, kind: str | None = None
 ) -> Manifest:

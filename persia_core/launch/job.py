@@ -25,9 +25,10 @@ class Job(BaseModel):
     ds: str
     run_dir: Path
     partition_dir: Path  # with the verified parts of the hashed partition and its manifest
-    parent_dir: Path | None  # with the verified parts of the checkpoint to start from
-    parent: str | None  # where that checkpoint is stored
+    parent_dir: Path | None  # with the verified parts of the checkpoint to start from; not beside cut_dir
+    parent: str | None  # where that checkpoint is stored; null in a cold start
     hashed_digest: str
+    cut_dir: Path | None = None  # with the verified parts of the cut of this run to go on from
 
     def resolved(self) -> ModelConfig:
         return ModelConfig.model_validate(self.config)

@@ -9,8 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from persia_core.checkpoint.layout import CHECKPOINT, METRICS, run_directory
-from persia_core.checkpoint.select import latest_checkpoint
+from persia_core.checkpoint.cuts import RunIdentity, newest_whole_cut
+from persia_core.checkpoint.layout import CHECKPOINT, CUTS, METRICS, METRICS_LINES, TENSORBOARD, run_directory
+from persia_core.checkpoint.select import StoredCheckpoint, latest_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import open_partition
@@ -23,6 +24,8 @@ from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.mpi import run_job
 
 log = logging.getLogger(__name__)
+
+_KEPT_WITH_A_CUT = (CUTS, METRICS_LINES, TENSORBOARD)
 
 
 class TrainResult(BaseModel):
@@ -39,9 +42,11 @@ def train_partition(
 ) -> TrainResult:
     """Train on the hashed partition `ds` in one MPI job, starting from the newest earlier checkpoint.
 
-    `run` names the run: the same name again continues to mean the same run, and a finished run is not
-    trained twice. Raises NoParent when there is no earlier checkpoint and `cold_start` is false,
-    PartitionMissing, PartitionEmpty, Corrupt, DiskFull, Diverged, RankFailed, RankHung.
+    `run` names the run: the same name again continues to mean the same run. A finished run is not trained
+    twice; an interrupted one goes on from its newest whole cut, if configuration (but for the number of
+    ranks), parent and partition are the same. Raises NoParent when there is no earlier checkpoint and
+    `cold_start` is false, PartitionMissing, PartitionEmpty, Corrupt, DiskFull, Diverged, RankFailed or
+    RankHung.
     """
     work = work_dir()
     logical_day(config, ds)  # tables that count days need one
@@ -56,16 +61,18 @@ def train_partition(
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
         return finished
+    parent_dir = None
     try:
         partition = open_partition(store, config, ds, work)
-        shutil.rmtree(run_dir, ignore_errors=True)
-        run_dir.mkdir(parents=True)
+        identity = RunIdentity.of(config, run, ds, parent_prefix, partition.manifest.digest)
+        cut = newest_whole_cut(run_dir, identity)
+        _clear(run_dir, _KEPT_WITH_A_CUT if cut is not None else ())
         (partition.directory / MANIFEST).write_bytes(partition.manifest.to_bytes())
-        parent_dir = None
-        if parent is not None:
+        if cut is not None:
+            log.info("run %s goes on from step %d: %s", run, cut.step, cut.directory)
+        elif parent is not None:
             parent_dir = work / "parents" / parent.manifest.digest[:16]
-            manifest = download_and_verify(store, parent.prefix, parent_dir, kind="checkpoint")
-            (parent_dir / MANIFEST).write_bytes(manifest.to_bytes())
+            _fetch_parent(store, parent, parent_dir)
         job = Job(
             id=f"{config.name}-{ds}-{run}",
             config=config.model_dump(mode="json"),
@@ -75,6 +82,7 @@ def train_partition(
             parent_dir=parent_dir,
             parent=parent_prefix,
             hashed_digest=partition.manifest.digest,
+            cut_dir=cut.directory if cut is not None else None,
         )
         run_job(job)
     except OSError as error:
@@ -84,22 +92,43 @@ def train_partition(
             f"no space left under {work}", "free space or set PERSIA_HOME to a larger disk, then run again"
         ) from error
     finally:
-        if parent is not None:
-            shutil.rmtree(work / "parents" / parent.manifest.digest[:16], ignore_errors=True)
+        if parent_dir is not None:
+            shutil.rmtree(parent_dir, ignore_errors=True)
     result = _finished(run_dir, config, parent_prefix)
     if result is None:
         raise RuntimeError(f"the job ended well and left no checkpoint or metrics in {run_dir}")
     return result
 
 
+def _fetch_parent(store: ObjectStore, parent: StoredCheckpoint, directory: Path) -> None:
+    manifest = download_and_verify(store, parent.prefix, directory, kind="checkpoint")
+    (directory / MANIFEST).write_bytes(manifest.to_bytes())
+
+
+def _clear(run_dir: Path, kept: tuple[str, ...]) -> None:
+    """Remove what an earlier attempt left, but for the names in `kept`."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    for path in run_dir.iterdir():
+        if path.name in kept:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink()
+
+
 def _finished(run_dir: Path, config: ModelConfig, parent: str | None) -> TrainResult | None:
-    """The result of a run that is complete and was made from the same configuration and parent."""
+    """The result of a run that is complete and was made from the same configuration and parent.
+
+    Such a run needs its cuts no more.
+    """
     manifest, metrics, job = run_dir / CHECKPOINT / MANIFEST, run_dir / METRICS, run_dir / JOB_FILE
     if not (manifest.exists() and metrics.exists() and job.exists()):
         return None
     made_by = Job.model_validate_json(job.read_bytes())
     if made_by.resolved().digest() != config.digest() or made_by.parent != parent:
         return None
+    shutil.rmtree(run_dir / CUTS, ignore_errors=True)
     document = json.loads(metrics.read_text())
     for bulky in ("loss", "servers", "slices"):
         document.pop(bulky, None)

@@ -1,5 +1,6 @@
 """Where every sample went: rows in = rows trained + rows skipped, by reason."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -56,23 +57,65 @@ class Account:
         """
         return self._visits_unexplained > allowed_share * self.rows * self.epochs / self.keepers
 
-    def together(self, group: TrainerGroup) -> None:
-        """Add up the accounts of all keepers, on trainer 0. Every trainer calls it."""
-        truncated = group.gather(np.array([self.ids_truncated], dtype=np.int64))
-        if truncated is not None:
-            self.ids_truncated = int(np.sum(truncated))
-        if self.keepers == 1:
-            return
-        counts = group.gather(np.array([self.visits_trained, self.visits_skipped], dtype=np.int64))
-        rows = [group.gather(self._skipped.get(reason, _NO_ROWS)) for reason in REASONS]
+    def together(self, group: TrainerGroup) -> "Account":
+        """The accounts of all keepers added up, on trainer 0; a copy of its own elsewhere.
+
+        Every trainer calls it.
+        """
+        found = copy.deepcopy(self)
+        own = (self.ids_truncated, self.visits_trained, self.visits_skipped, self._visits_unexplained)
+        counts = group.gather(np.array(own, dtype=np.int64))
+        each_skipped = {
+            reason: group.gather(self._skipped.get(reason, _NO_ROWS)) if self.keepers > 1 else None
+            for reason in REASONS
+        }
         if counts is None:
-            return
-        self.visits_trained, self.visits_skipped = np.sum(counts, axis=0).tolist()
-        for reason, found in zip(REASONS, rows, strict=True):
-            for each in found or ():
-                if each.size:
-                    self._count_rows(reason, each)
-        self.keepers = 1
+            return found
+        truncated, *visits = np.sum(counts, axis=0).tolist()
+        found.ids_truncated = truncated
+        if self.keepers > 1:
+            found.visits_trained, found.visits_skipped, found._visits_unexplained = visits
+            for reason, of_trainers in each_skipped.items():
+                for rows in of_trainers or ():
+                    if rows.size:
+                        found._count_rows(reason, rows)
+            found.keepers = 1
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """The numbers of an account that is together, for a cut; `rows_skipped_by` are the rest of it."""
+        return {
+            "steps": self.steps_done,
+            "trained": self.visits_trained,
+            "skipped": self.visits_skipped,
+            "unexplained": self._visits_unexplained,
+            "ids_truncated": self.ids_truncated,
+            "losses": [list(point) for point in self.losses],
+        }
+
+    @property
+    def rows_skipped_by(self) -> dict[str, NDArray[np.int64]]:
+        """The rows that were skipped, int64 [n] ascending, by reason."""
+        return dict(self._skipped)
+
+    def load_state_dict(
+        self, state: dict[str, Any], skipped: dict[str, NDArray[np.int64]], trainer: int
+    ) -> None:
+        """Go on from an account that was together; the number of keepers may be another one.
+
+        What keepers add up is trainer 0's. What they compare with a limit each is shared out.
+        """
+        self.steps_done = int(state["steps"])
+        unexplained = int(state["unexplained"])
+        self._visits_unexplained = unexplained // self.keepers
+        if trainer == 0:
+            self._visits_unexplained += unexplained % self.keepers
+            self.ids_truncated = int(state["ids_truncated"])
+            self.losses = [(int(step), float(loss)) for step, loss in state["losses"]]
+        if trainer == 0 or self.keepers == 1:
+            self.visits_trained = int(state["trained"])
+            self.visits_skipped = int(state["skipped"])
+            self._skipped = {reason: rows.copy() for reason, rows in skipped.items()}
 
     @property
     def rows_skipped(self) -> dict[str, int]:

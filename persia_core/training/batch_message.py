@@ -1,5 +1,6 @@
 """A batch and its pooled activations as a message from an embedding worker to its trainer."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 from persia_core.data.batch import HashedBatch
 from persia_core.embedding.remote.message import Message
 from persia_core.training.batches import TrainerBatch
-from persia_core.training.order import SampleOrder, Step
+from persia_core.training.order import SampleOrder, Step, Stretch
 
 
 def encode_batch(batch: TrainerBatch, pooled: list[NDArray[np.float32]]) -> Message:
@@ -35,17 +36,12 @@ def decode_batch(message: Message) -> tuple[TrainerBatch, list[NDArray[np.float3
     return TrainerBatch(step, HashedBatch(labels, dense, [], [], weights), fields["total_weight"]), pooled
 
 
-def order_fields(order: SampleOrder) -> dict[str, Any]:
-    """An order of samples as JSON can say it."""
-    return {
-        "rows": order.rows,
-        "batch": order.batch,
-        "epochs": order.epochs,
-        "shuffle": order.shuffle,
-        "seed": order.seed,
-    }
+def stretch_fields(stretch: Stretch) -> dict[str, Any]:
+    """A stretch of an order of samples as JSON can say it."""
+    return {**asdict(stretch.order), "start": stretch.start, "stop": stretch.stop}
 
 
-def order_from(fields: dict[str, Any]) -> SampleOrder:
-    """The order that `order_fields` was made of."""
-    return SampleOrder(**fields)
+def stretch_from(fields: dict[str, Any]) -> Stretch:
+    """The stretch that `stretch_fields` was made of."""
+    order = {name: value for name, value in fields.items() if name not in ("start", "stop")}
+    return Stretch(SampleOrder(**order), fields["start"], fields["stop"])

@@ -1,6 +1,6 @@
 """The batches of one trainer, read ahead of their use."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from persia_core.config import ModelConfig
 from persia_core.data.batch import HashedBatch, to_arrays
 from persia_core.data.partition import LocalPartition
 from persia_core.data.schema import WEIGHT
-from persia_core.training.order import SampleOrder, Step, share
+from persia_core.training.order import Step, share
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class TrainerBatch:
 
 
 def trainer_batches(
-    config: ModelConfig, partition: LocalPartition, order: SampleOrder, trainer: int, trainers: int
+    config: ModelConfig, partition: LocalPartition, steps: Iterable[Step], trainer: int, trainers: int
 ) -> Iterator[TrainerBatch]:
-    """The shares of `trainer` in all steps of `order`."""
-    for step in order:
+    """The shares of `trainer` in `steps`."""
+    for step in steps:
         table = read_rows(partition, share(step.rows, trainer, trainers))
         yield TrainerBatch(step, to_arrays(config, table), total_weight(partition, step.rows))
 

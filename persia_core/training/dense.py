@@ -105,7 +105,10 @@ class DenseTraining:
             self.schedule.load_state_dict(state["dense_schedule"])
 
 
-def seed_trainer(config: ModelConfig, ds: str, trainer: int) -> None:
-    """Seed this trainer's random generator (dropout): a function of (seed, partition, trainer)."""
-    text = f"{config.training.seed}/{ds}/{trainer}".encode()
-    torch.manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:8], "little"))
+def seed_trainer(config: ModelConfig, ds: str, trainer: int, step: int = 0) -> None:
+    """Seed this trainer's random generator (dropout): a function of (seed, partition, trainer, step).
+
+    `step` is the one of the run that it begins with.
+    """
+    text = f"{config.training.seed}/{ds}/{trainer}" + (f"/{step}" if step else "")
+    torch.manual_seed(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))

@@ -36,14 +36,23 @@ class Lockstep:
 
     averages = True
 
-    def __init__(self, group: TrainerGroup, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self, group: TrainerGroup, optimizer: torch.optim.Optimizer, reproducible: bool = False
+    ) -> None:
         self._group = group
         self._optimizer = optimizer
+        self._reproducible = reproducible
 
     def replicate(self, network: nn.Module) -> nn.Module:
         if self._group.trainers == 1:
             return network
-        return DistributedDataParallel(network, gradient_as_bucket_view=True)
+        # After its first step it would arrange its buckets anew, and so add up gradients of three trainers
+        # in another order. A run that goes on from a cut has its first step later. With this it never does.
+        return DistributedDataParallel(
+            network,
+            gradient_as_bucket_view=True,
+            find_unused_parameters=self._reproducible and self._group.trainers > 2,
+        )
 
     def step(self) -> None:
         self._optimizer.step()
@@ -78,6 +87,6 @@ def dense_update(
 ) -> DenseUpdate:
     """The way of `training.mode`. Every trainer calls it at the same time; see SharedDense for errors."""
     if config.training.mode != "async":
-        return Lockstep(group, dense.optimizer)
+        return Lockstep(group, dense.optimizer, config.training.reproducible)
     path = shared_memory(run_dir) / SHARED_DENSE
     return Independent(SharedDense(path, group, dense.model, dense.optimizer))

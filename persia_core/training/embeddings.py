@@ -17,9 +17,9 @@ from persia_core.embedding.remote.mpi_line import BATCHES_TAG, CONTROL_TAG, MpiL
 from persia_core.embedding.remote.pipeline import RemotePipeline, Waits
 from persia_core.embedding.remote.tables import RemoteTables
 from persia_core.launch.roles import Roles
-from persia_core.training.batch_message import decode_batch, order_fields
+from persia_core.training.batch_message import decode_batch, stretch_fields
 from persia_core.training.batches import TrainerBatch, trainer_batches
-from persia_core.training.order import SampleOrder
+from persia_core.training.order import Stretch
 
 
 class Embeddings(Tables, Protocol):
@@ -31,8 +31,11 @@ class Embeddings(Tables, Protocol):
         Creates no rows and takes no permit; an id without a row reads as zeros.
         """
 
-    def pipeline(self, order: SampleOrder) -> Pipeline[TrainerBatch]:
-        """The trainer's shares of all steps of `order`, looked up for training."""
+    def pipeline(self, stretch: Stretch) -> Pipeline[TrainerBatch]:
+        """The trainer's shares of all steps of `stretch`, looked up for training.
+
+        Stretches follow one another: the numbers of their batches, which are those of the steps, ascend.
+        """
 
     def close(self) -> None:
         """Nothing more will be asked; to be called last, by every trainer."""
@@ -62,11 +65,11 @@ class LocalEmbeddings:
         lookup = self._worker.lookup(0, ids, offsets, False)
         return Activations(lookup.pooled, lookup.masks)
 
-    def pipeline(self, order: SampleOrder) -> Pipeline[TrainerBatch]:
+    def pipeline(self, stretch: Stretch) -> Pipeline[TrainerBatch]:
         trainers = self._config.cluster.trainers
-        batches = trainer_batches(self._config, self._partition, order, self._trainer, trainers)
+        batches = trainer_batches(self._config, self._partition, stretch, self._trainer, trainers)
         staleness, priority = self._config.training.staleness, self._config.cluster.embedding_priority
-        return EmbeddingPipeline(self._worker, batches, staleness, priority=priority)
+        return EmbeddingPipeline(self._worker, batches, staleness, stretch.start, priority=priority)
 
     def close(self) -> None:
         """There is nobody to tell."""
@@ -81,9 +84,9 @@ class RemoteEmbeddings(RemoteTables):
         self._batches = batches
         self._waits = Waits.of(cluster.timeout_s, config.training.staleness, cluster.job_timeout_s)
 
-    def pipeline(self, order: SampleOrder) -> Pipeline[TrainerBatch]:
+    def pipeline(self, stretch: Stretch) -> Pipeline[TrainerBatch]:
         def start() -> None:
-            self.call(Message("train", order_fields(order)))
+            self.call(Message("train", stretch_fields(stretch)))
 
         return RemotePipeline(start, self._batches, decode_batch, self._waits)
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch._C._distributed_c10d import FileStore
 
 from persia_core.errors import EnvironmentProblem
+from persia_core.training.meetings import Plan
 
-Number = TypeVar("Number", np.float32, np.float64, np.int64)
+Number = TypeVar("Number", np.uint8, np.float32, np.float64, np.int64)
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,15 @@ class TrainerGroup:
         if pieces is None:
             return None
         return [piece[: int(size.item())].numpy() for piece, size in zip(pieces, sizes, strict=True)]
+
+    def told(self, plan: Plan) -> Plan:
+        """The plan of trainer 0, on every trainer."""
+        if self.trainers == 1:
+            return plan
+        values = torch.tensor([int(plan.cut), plan.until], dtype=torch.int64)
+        dist.broadcast(values, src=0, group=self.control)
+        cut, until = values.tolist()
+        return Plan(bool(cut), until)
 
     def leave(self) -> None:
         """Close the process groups."""

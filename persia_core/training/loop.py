@@ -2,7 +2,6 @@
 
 import logging
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from persia_core.config import ModelConfig
@@ -23,57 +22,70 @@ from persia_core.training.training_log import TrainingLog
 log = logging.getLogger(__name__)
 
 
-def train(
-    config: ModelConfig,
-    group: TrainerGroup,
-    batches: Pipeline[TrainerBatch],
-    dense: DenseTraining,
-    update: DenseUpdate,
-    account: Account,
-    run_dir: Path,
-    first_step: int,
-) -> None:
-    """Train on all batches, then wait until every gradient has been acknowledged.
+class TrainingLoop:
+    """Trains on one stretch of batches after another; between them nothing is in flight.
 
-    `first_step` is the step of the model that the first batch is: schedules count on from it. Fills
-    `account`. See TrainingLog for what can be seen meanwhile. Raises Diverged as soon as more samples were
-    skipped than the configuration allows: on every trainer alike, but in mode async on the one that did.
+    What it keeps from stretch to stretch is what a fresh process would make anew.
     """
-    dense.model.train()
-    staging = staging_for(group.device, table_indices(config), config.training.staleness)
-    step = TrainingStep(config, group, dense, update, staging)
-    lead, tensorboard = group.trainer == 0, config.training.tensorboard
-    with (
-        batches as pipeline,
-        TrainingLog(run_dir, account, first_step, lead, tensorboard) as training_log,
-    ):
-        for ready, inputs in staging.ahead(pipeline):
-            number, rows = ready.batch.step.number, ready.batch.step.rows
-            samples, outstanding = rows.size, pipeline.outstanding
-            result = step.run(inputs, ready.batch.total_weight)
-            account.ids_truncated += ready.lookup.truncated_ids
-            if not update.averages:  # each trainer skips, and accounts for, its own samples
-                rows = share(rows, group.trainer, group.trainers)
-            if result.skip is not None:
-                pipeline.discard(ready)
-                account.skipped(rows, result.skip)
-                log.warning("step %d skipped: %s", number, result.skip)
-                if account.too_many_skipped(config.training.max_skipped_share):
-                    raise _diverged(config, account)
-            else:
-                factors = learning_rate_factors(config, first_step + number)
-                # Before the dense step: the gradients are on their way to the servers meanwhile.
-                pipeline.update(ready, result.gradients, result.scale, factors)
-                if rows.size:
-                    step.apply()
-                account.trained(rows)
-                training_log.loss(result.loss, ready.batch.data.total_weight)
-            training_log.step(
-                number, samples, outstanding, partial(_details, config, dense, first_step + number)
-            )
-            if dense.schedule is not None:
-                dense.schedule.after_step()
-        pipeline.drain()
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        group: TrainerGroup,
+        dense: DenseTraining,
+        update: DenseUpdate,
+        account: Account,
+        training_log: TrainingLog,
+        first_step: int,
+    ) -> None:
+        """`first_step` is the step of the model that the first batch of the partition is: schedules count on
+        from it. `account` and `training_log` are filled.
+        """
+        self._config = config
+        self._group = group
+        self._dense = dense
+        self._update = update
+        self._account = account
+        self._log = training_log
+        self._first_step = first_step
+        dense.model.train()
+        self._staging = staging_for(group.device, table_indices(config), config.training.staleness)
+        self._step = TrainingStep(config, group, dense, update, self._staging)
+
+    def train(self, batches: Pipeline[TrainerBatch]) -> None:
+        """Train on all batches, then wait until every gradient has been acknowledged.
+
+        Raises Diverged as soon as more samples were skipped than the configuration allows: on every trainer
+        alike, but in mode async on the one that did.
+        """
+        config, account = self._config, self._account
+        with batches as pipeline:
+            for ready, inputs in self._staging.ahead(pipeline):
+                number, rows = ready.batch.step.number, ready.batch.step.rows
+                samples, outstanding = rows.size, pipeline.outstanding
+                result = self._step.run(inputs, ready.batch.total_weight)
+                account.ids_truncated += ready.lookup.truncated_ids
+                if not self._update.averages:  # each trainer skips, and accounts for, its own samples
+                    rows = share(rows, self._group.trainer, self._group.trainers)
+                if result.skip is not None:
+                    pipeline.discard(ready)
+                    account.skipped(rows, result.skip)
+                    log.warning("step %d skipped: %s", number, result.skip)
+                    if account.too_many_skipped(config.training.max_skipped_share):
+                        raise _diverged(config, account)
+                else:
+                    factors = learning_rate_factors(config, self._first_step + number)
+                    # Before the dense step: the gradients are on their way to the servers meanwhile.
+                    pipeline.update(ready, result.gradients, result.scale, factors)
+                    if rows.size:
+                        self._step.apply()
+                    account.trained(rows)
+                    self._log.loss(result.loss, ready.batch.data.total_weight)
+                details = partial(_details, config, self._dense, self._first_step + number)
+                self._log.step(number, samples, outstanding, details)
+                if self._dense.schedule is not None:
+                    self._dense.schedule.after_step()
+            pipeline.drain()
 
 
 def _details(config: ModelConfig, dense: DenseTraining, step: int) -> dict[str, Any]:

@@ -44,29 +44,60 @@ class SampleOrder:
         return self.steps_per_epoch * self.epochs
 
     def __iter__(self) -> Iterator[Step]:
-        number = 0
-        for epoch in range(self.epochs):
+        return self.between(0, self.steps)
+
+    def between(self, start: int, stop: int) -> Iterator[Step]:
+        """The steps [start, stop) as they are in the whole order, without making those before."""
+        for epoch in range(start // self.steps_per_epoch, self.epochs):
+            number = max(start, epoch * self.steps_per_epoch)
             held = np.empty(0, dtype=np.int64)
-            for block in self._blocks(epoch):
+            for block in self._blocks(epoch, (number - epoch * self.steps_per_epoch) * self.batch):
                 held = np.concatenate([held, block]) if held.size else block
                 while held.size >= self.batch:
+                    if number >= stop:
+                        return
                     yield Step(number, epoch, held[: self.batch])
                     held = held[self.batch :]
                     number += 1
             if held.size:
+                if number >= stop:
+                    return
                 yield Step(number, epoch, held)
                 number += 1
 
-    def _blocks(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+    def visited(self, step: int) -> tuple[int, int]:
+        """The epoch that step `step` is in, and how many rows of it were visited before."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        return epoch, within * self.batch
+
+    def _blocks(self, epoch: int, skip: int) -> Iterator[NDArray[np.int64]]:
+        """The rows of an epoch without the first `skip`, block by block."""
         starts = list(range(0, self.rows, SHUFFLE_BLOCK))
         if self.shuffle:
             starts = self._generator(epoch, 0).permutation(starts).tolist()
         for start in starts:
-            block = np.arange(start, min(start + SHUFFLE_BLOCK, self.rows), dtype=np.int64)
-            yield self._generator(epoch, start + 1).permutation(block) if self.shuffle else block
+            size = min(SHUFFLE_BLOCK, self.rows - start)
+            if skip >= size:
+                skip -= size
+                continue
+            block = np.arange(start, start + size, dtype=np.int64)
+            yield (self._generator(epoch, start + 1).permutation(block) if self.shuffle else block)[skip:]
+            skip = 0
 
     def _generator(self, epoch: int, counter: int) -> np.random.Generator:
         return np.random.Generator(np.random.Philox(key=[self.seed, epoch], counter=counter))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Some steps of an order, [start, stop): what is trained without a pause."""
+
+    order: SampleOrder
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[Step]:
+        return self.order.between(self.start, self.stop)
 
 
 def share(rows: NDArray[np.int64], trainer: int, trainers: int) -> NDArray[np.int64]:

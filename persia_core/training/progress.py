@@ -11,7 +11,14 @@ class Progress:
     """Counts towards `total` and logs a line at most every `every_s` seconds."""
 
     def __init__(
-        self, what: str, total: int, unit: str, *, quiet: bool = False, every_s: float = 5.0
+        self,
+        what: str,
+        total: int,
+        unit: str,
+        *,
+        quiet: bool = False,
+        every_s: float = 5.0,
+        done: int = 0,
     ) -> None:
         self._what = what
         self._total = total
@@ -19,7 +26,7 @@ class Progress:
         self._quiet = quiet
         self._every_s = every_s
         self._started = self._last = time.monotonic()
-        self._done = 0
+        self._done = self._done_before = done
 
     def advance(self, count: int, extra: Callable[[], str] | None = None) -> None:
         """`count` more are done; `extra` is asked for more words only when a line is due."""
@@ -28,7 +35,7 @@ class Progress:
         if self._quiet or now - self._last < self._every_s:
             return
         self._last = now
-        rate = self._done / (now - self._started)
+        rate = (self._done - self._done_before) / (now - self._started)
         share = 100.0 * self._done / self._total if self._total else 100.0
         more = f", {extra()}" if extra else ""
         log.info(

@@ -44,6 +44,17 @@ def staleness_of(stats: list[dict[str, Any]]) -> dict[str, Any]:
     return {"max": largest, "histogram": {str(k): v for k, v in sorted(histogram.items())}}
 
 
+def add_staleness(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Maximum and histogram of two attempts together, as `staleness_of` gives them."""
+    histogram = {int(many): int(count) for many, count in earlier["histogram"].items()}
+    for many, count in later["histogram"].items():
+        histogram[int(many)] = histogram.get(int(many), 0) + int(count)
+    return {
+        "max": max(earlier["max"], later["max"]),
+        "histogram": {str(many): count for many, count in sorted(histogram.items())},
+    }
+
+
 def table_rows_of(stats: list[dict[str, Any]]) -> dict[str, int]:
     """Rows of each table over all servers."""
     rows: dict[str, int] = {}

@@ -18,6 +18,8 @@ Details = Callable[[], dict[str, Any]]
 class TrainingLog:
     """Trainer 0 writes; of the losses, those of its own samples. On the other trainers nothing happens.
 
+    If the account has steps already, the lines of an earlier attempt up to there are kept.
+
     A line of metrics.jsonl: `step` (of this run), `loss` (mean since the line before), `samples_per_second`
     (of all trainers), `staleness` (mean number of outstanding batches of this trainer), and what `details`
     gives: `learning_rates`, `loss_scale`.
@@ -32,7 +34,7 @@ class TrainingLog:
         self._lead = lead
         self._tensorboard = tensorboard
         self._every = max(1, account.steps // POINTS)
-        self._progress = Progress("training", account.steps, "steps", quiet=not lead)
+        self._progress = Progress("training", account.steps, "steps", quiet=not lead, done=account.steps_done)
         self._lines: Any = None
         self._writer: Any = None
         self._last: dict[str, Any] = {}
@@ -40,17 +42,34 @@ class TrainingLog:
 
     def __enter__(self) -> "TrainingLog":
         if self._lead:
-            self._lines = (self._run_dir / METRICS_LINES).open("w")
+            path = self._run_dir / METRICS_LINES
+            _keep_lines(path, self._account.steps_done)
+            self._lines = path.open("a")
         if self._lead and self._tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-            self._writer = SummaryWriter(str(self._run_dir / TENSORBOARD))
+            begin = self._first_step + self._account.steps_done
+            self._writer = SummaryWriter(str(self._run_dir / TENSORBOARD), purge_step=begin)
         return self
 
     def __exit__(self, *_: object) -> None:
         for each in (self._lines, self._writer):
             if each is not None:
                 each.close()
+
+    def state_dict(self) -> dict[str, float]:
+        """What has come since the last line, for a cut."""
+        return {
+            "loss": self._loss_sum,
+            "loss_weight": self._loss_weight,
+            "outstanding": self._outstanding,
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: dict[str, float]) -> None:
+        """Go on from what `state_dict` gave; how long it took to get there is not known any more."""
+        self._loss_sum, self._loss_weight = float(state["loss"]), float(state["loss_weight"])
+        self._outstanding, self._steps = int(state["outstanding"]), int(state["steps"])
 
     def step(self, number: int, samples: int, outstanding: int, details: Details) -> None:
         """Step `number` of the run is done or was skipped; it had so many samples over all trainers."""
@@ -97,6 +116,17 @@ class TrainingLog:
         rate = self._last.get("samples_per_second")
         words = ["no loss yet" if loss is None else f"loss {loss:.4f}"]
         return ", ".join([*words, *([f"{rate:.0f} samples/s"] if rate is not None else [])])
+
+
+def _keep_lines(path: Path, steps: int) -> None:
+    """Leave the lines of the steps before `steps`."""
+    kept = []
+    if steps and path.exists():
+        for line in path.read_text().splitlines(keepends=True):
+            if not line.endswith("\n") or int(json.loads(line)["step"]) >= steps:
+                break
+            kept.append(line)
+    path.write_text("".join(kept))
 
 
 def _scalars(point: dict[str, Any], prefix: str = "train") -> list[tuple[str, float]]:

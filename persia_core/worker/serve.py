@@ -13,7 +13,7 @@ from persia_core.embedding.remote.service import TrainerService
 from persia_core.errors import DataInvalid
 from persia_core.launch.job import Job
 from persia_core.launch.roles import Roles
-from persia_core.training.batch_message import encode_batch, order_from
+from persia_core.training.batch_message import encode_batch, stretch_from
 from persia_core.training.batches import TrainerBatch, trainer_batches
 
 
@@ -56,12 +56,12 @@ def _source(
     config: ModelConfig, partition: LocalPartition, trainer: int
 ) -> Callable[[dict[str, Any]], Iterator[TrainerBatch]]:
     def batches(fields: dict[str, Any]) -> Iterator[TrainerBatch]:
-        order = order_from(fields)
-        if order.rows != partition.rows:
+        stretch = stretch_from(fields)
+        if (rows := stretch.order.rows) != partition.rows:
             raise DataInvalid(
-                f"{partition.directory} has {partition.rows} rows here, {order.rows} for trainer {trainer}",
+                f"{partition.directory} has {partition.rows} rows here, {rows} for trainer {trainer}",
                 "give all hosts of the job the same partition",
             )
-        return trainer_batches(config, partition, order, trainer, config.cluster.trainers)
+        return trainer_batches(config, partition, stretch, trainer, config.cluster.trainers)
 
     return batches

@@ -203,7 +203,7 @@ def test_embedding_workers_of_their_own_train_the_same_to_the_bit(place: Trainin
         parts = [*run_dir.glob("checkpoint/*.safetensors"), run_dir / "parity.parquet"]
         found.append({path.name: path.read_bytes() for path in parts})
         assert metrics_of(run_dir)["rows_skipped"] == {"non_finite_gradient": 64}
-    assert len(found[0]) == 5, "two servers, network, optimizer, predictions"
+    assert len(found[0]) == 6, "two servers, network, optimizer, random states, predictions"
     assert found[0] == found[1]
 
 

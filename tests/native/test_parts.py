@@ -226,3 +226,38 @@ def test_a_full_disk_is_an_error_and_the_next_save_works(tmp_path: Path) -> None
     assert "no space left" in error
     assert rows == "20000"
     assert [path.name for path in tmp_path.iterdir()] == ["embedding-0.safetensors"]
+
+
+def test_rows_are_the_same_restored_from_any_number_of_servers_to_any(
+    make_worker: MakeWorker, tmp_path: Path
+) -> None:
+    expected = None
+    for saving in (1, 2, 3, 4):
+        directory = tmp_path / str(saving)
+        directory.mkdir()
+        worker = filled(make_worker, servers=saving, server_threads=1 + saving % 2)
+        paths = [str(directory / str(part["name"])) for part in worker.save(str(directory))]
+        expected = expected or everything(worker)
+        for restoring in (1, 2, 3, 4):
+            restored = make_worker(tables=TABLES, servers=restoring, server_threads=1 + restoring // 3)
+            restored.load(paths)
+            assert all(map(np.array_equal, everything(restored), expected)), (saving, restoring)
+            again = tmp_path / f"{saving} to {restoring}"
+            again.mkdir()
+            restored.save(str(again))
+            assert state_by_id(again) == state_by_id(directory)
+
+
+def state_by_id(directory: Path) -> dict[int, bytes]:
+    """Weights and optimizer state of every row, by its id."""
+    found: dict[int, bytes] = {}
+    for path in directory.glob("embedding-*.safetensors"):
+        tensors = load_file(path)
+        for name, ids in ((name, t) for name, t in tensors.items() if name.endswith(".ids")):
+            table = name.removesuffix(".ids")
+            state = tensors.get(f"{table}.state", np.empty((len(ids), 0)))
+            for id_, weights, more in zip(ids.tolist(), tensors[f"{table}.weights"], state, strict=True):
+                assert id_ not in found
+                found[id_] = weights.tobytes() + more.tobytes()
+    assert len(found) == 100
+    return found

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from persia_core import _native
-from persia_core.checkpoint.write import write_checkpoint
+from persia_core.checkpoint.write import Contents, write_checkpoint
 from persia_core.embedding.tables import feature_specs, table_specs
 from tests.support.small_config import small_config
 
@@ -43,7 +43,7 @@ class CutShort:
         return dying
 
 
-def saving(run_dir: Path) -> dict[str, Any]:
+def saving() -> dict[str, Any]:
     worker = _native.EmbeddingWorker(
         transport="in-process",
         servers=SERVERS,
@@ -59,7 +59,12 @@ def saving(run_dir: Path) -> dict[str, Any]:
     worker.configure()
     model = nn.Linear(3, 1)
     optimizer = torch.optim.Adam(model.parameters())
-    return {"run_dir": run_dir, "worker": worker, "model": model, "optimizer": optimizer}
+    return {"worker": worker, "model": model, "optimizer": optimizer}
+
+
+def write(run_dir: Path, worker: Any, model: Any, optimizer: Any) -> None:
+    contents = Contents(model, optimizer, {"step": 7}, {"random.0.torch_cpu": torch.get_rng_state()})
+    write_checkpoint(CONFIG, run_dir / "checkpoint", "checkpoint", LINEAGE, worker, contents, {})
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -67,15 +72,15 @@ def saving(run_dir: Path) -> dict[str, Any]:
     ("part", "call"), [("worker", "save"), ("model", "state_dict"), ("optimizer", "state_dict")]
 )
 def test_a_save_cut_short_leaves_no_manifest(tmp_path: Path, part: str, call: str, after: bool) -> None:
-    parts = saving(tmp_path)
+    parts = saving()
     parts[part] = CutShort(parts[part], call, after)
     with pytest.raises(Killed):
-        write_checkpoint(CONFIG, lineage=LINEAGE, state={"step": 7}, **parts)
+        write(tmp_path, **parts)
     assert not list(tmp_path.rglob("manifest.json"))
 
 
 def test_the_manifest_of_a_whole_save_lists_every_file_as_it_is(tmp_path: Path) -> None:
-    write_checkpoint(CONFIG, lineage=LINEAGE, state={"step": 7}, **saving(tmp_path))
+    write(tmp_path, **saving())
     directory = tmp_path / "checkpoint"
     listed = {
         part["path"]: (part["size"], part["sha256"])

@@ -72,3 +72,48 @@ def test_other_trainers_write_nothing(tmp_path: Path) -> None:
     account, _ = write(tmp_path, lead=False, tensorboard=True)
     assert list(tmp_path.iterdir()) == []
     assert account.losses == []
+
+
+@pytest.mark.parametrize("cut", [10, 11, 300])
+def test_a_retry_leaves_the_lines_of_a_run_without_interruption(tmp_path: Path, cut: int) -> None:
+    """The first attempt gets beyond the cut, and its last line is torn."""
+
+    def go(run_dir: Path, account: Account, steps: range, state: dict[str, float] | None) -> dict[str, float]:
+        at_cut: dict[str, float] = {}
+        training_log = TrainingLog(run_dir, account, 0, True, False)
+        if state is not None:
+            training_log.load_state_dict(state)
+        with training_log:
+            for step in steps:
+                if step == cut:
+                    at_cut = training_log.state_dict()
+                training_log.loss(float(step), 2)
+                account.trained(np.arange(3))
+                training_log.step(step, 3, step % 4, dict)
+        return at_cut
+
+    whole, first, retried = (Account(rows=STEPS * 3, steps=STEPS, epochs=1) for _ in range(3))
+    for name in ("whole", "run"):
+        (tmp_path / name).mkdir()
+    go(tmp_path / "whole", whole, range(STEPS), None)
+    state = go(tmp_path / "run", first, range(min(STEPS, cut + 30)), None)
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4')
+    retried.load_state_dict(
+        {
+            "steps": cut,
+            "trained": 3 * cut,
+            "skipped": 0,
+            "unexplained": 0,
+            "ids_truncated": 0,
+            "losses": [[step, loss] for step, loss in first.losses if step < cut],
+        },
+        {},
+        0,
+    )
+    go(tmp_path / "run", retried, range(cut, STEPS), json.loads(json.dumps(state)))
+    expected, found = lines_of(tmp_path / "whole"), lines_of(tmp_path / "run")
+    for line in [*expected, *found]:
+        del line["samples_per_second"]
+    assert found == expected
+    assert retried.losses == whole.losses

@@ -108,7 +108,8 @@ class TrainerService(Generic[Batch]):
             return
         self._control.send(Message("done"), self._timeout_s)
         self._stopping.clear()
-        with EmbeddingPipeline(self._worker, batches, self._staleness) as pipeline:
+        first = int(fields.get("start", 0))  # batches have the numbers of their steps
+        with EmbeddingPipeline(self._worker, batches, self._staleness, first) as pipeline:
             forwarding = threading.Thread(target=self._forward, args=(pipeline,), name="embedding-forward")
             forwarding.start()
             try:

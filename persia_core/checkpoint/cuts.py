@@ -1,0 +1,121 @@
+"""The cuts of a run on local disk: checkpoints within a partition, for the run itself to go on from."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from persia_core.checkpoint.contents import check_contents
+from persia_core.checkpoint.layout import CUTS
+from persia_core.config import ModelConfig
+from persia_core.errors import Corrupt
+from persia_core.handoff.layout import MANIFEST
+from persia_core.handoff.manifest import Lineage, Manifest
+from persia_core.handoff.transfer import verify_parts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What must be equal for a cut to be of the same run: what is trained on what, from where.
+
+    The numbers of servers, embedding workers and trainers are no part of it, nor is where things are stored.
+    """
+
+    run: str
+    ds: str
+    parent: str | None
+    hashed_digest: str
+    training_digest: str
+
+    @staticmethod
+    def of(config: ModelConfig, run: str, ds: str, parent: str | None, hashed_digest: str) -> "RunIdentity":
+        return RunIdentity(run, ds, parent, hashed_digest, config.training_digest())
+
+    def difference(self, manifest: Manifest) -> str | None:
+        """In what the run of a cut's manifest differs, for people; None if it is this one."""
+        lineage: Lineage = manifest.lineage
+        for what, ours, theirs in (
+            ("run", self.run, manifest.details.get("run")),
+            ("partition", self.ds, lineage.ds),
+            ("parent checkpoint", self.parent, lineage.parent),
+            ("hashed partition", self.hashed_digest, lineage.hashed_digest),
+            ("configuration", self.training_digest, manifest.details.get("training_digest")),
+        ):
+            if ours != theirs:
+                return f"it is of another {what}: {theirs}, not {ours}"
+        return None
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut that has a manifest. `step` counts the steps of its run that are in it."""
+
+    step: int
+    directory: Path
+
+
+def cut_directory(run_dir: Path, step: int) -> Path:
+    """Where the cut after `step` steps of the run is written."""
+    return run_dir / CUTS / str(step)
+
+
+def cuts_of(run_dir: Path) -> list[Cut]:
+    """The complete cuts of a run, whole or damaged, newest first."""
+    found = [
+        Cut(int(path.name), path)
+        for path in (run_dir / CUTS).glob("*")
+        if path.name.isdecimal() and (path / MANIFEST).is_file()
+    ]
+    return sorted(found, key=lambda cut: -cut.step)
+
+
+def prune_cuts(run_dir: Path, keep: int) -> None:
+    """Remove all but the newest `keep` cuts."""
+    for cut in cuts_of(run_dir)[keep:]:
+        remove_cut(cut.directory)
+
+
+def remove_cut(directory: Path) -> None:
+    """The manifest goes first: what is left by an interruption is no cut."""
+    (directory / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def newest_whole_cut(run_dir: Path, identity: RunIdentity) -> Cut | None:
+    """The cut to go on from, every byte of it checked; damaged and foreign ones are named and removed.
+
+    Also removed is what was not completed, so that nothing but older cuts are left beside the one returned.
+    """
+    chosen = None
+    for cut in cuts_of(run_dir):
+        try:
+            manifest = read_cut(cut.directory)
+        except Corrupt as error:
+            log.warning("the cut at step %d is damaged: %s", cut.step, error.what)
+        else:
+            difference = identity.difference(manifest)
+            if difference is None:
+                chosen = cut
+                break
+            log.warning("the cut at step %d is not used: %s", cut.step, difference)
+        remove_cut(cut.directory)
+    kept = {cut.directory for cut in cuts_of(run_dir)}
+    for path in (run_dir / CUTS).glob("*"):
+        if path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    return chosen
+
+
+def read_cut(directory: Path) -> Manifest:
+    """The manifest of a cut whose parts are all there, each with its size and SHA-256; raises Corrupt."""
+    path = directory / MANIFEST
+    manifest = Manifest.from_bytes(path.read_bytes(), str(path))
+    if manifest.kind != "cut":
+        raise Corrupt(
+            f"{path} is of a {manifest.kind}, expected a cut", "remove it; it was put there by hand"
+        )
+    check_contents(manifest, str(path))
+    verify_parts(directory, manifest)
+    return manifest

@@ -1,0 +1,18 @@
+"""When a run leaves something to go on from: the section `checkpoint` of a configuration."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from persia_core.config.base import Section
+
+
+class Checkpointing(Section):
+    """Cuts within a partition, from which an interrupted run goes on; a cut is due by whichever comes first.
+
+    With both null there are none, and an interrupted run starts again from its parent checkpoint.
+    """
+
+    every_seconds: Annotated[float, Field(gt=0)] | None = 600.0  # of training since the last cut began
+    every_steps: Annotated[int, Field(ge=1)] | None = None  # at steps that are multiples of it
+    keep: Annotated[int, Field(ge=1)] = 2  # complete ones; a second one in case that the newest is damaged
