@@ -61,6 +61,12 @@ def check_dense_fits(directory: Path, model: nn.Module) -> None:
             )
 
 
+def read_state(directory: Path) -> dict[str, Any]:
+    """state.json of a checkpoint."""
+    document: dict[str, Any] = json.loads((directory / STATE).read_text())
+    return document
+
+
 def load_dense(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Put saved weights and optimizer state in place; returns the rest of state.json.
 
@@ -75,7 +81,7 @@ def load_dense(directory: Path, model: nn.Module, optimizer: torch.optim.Optimiz
             f"{directory / DENSE} does not fit the model: {error}",
             "keep training.model and model_args as they were, or start again with --cold-start",
         ) from error
-    document: dict[str, Any] = json.loads((directory / STATE).read_text())
+    document = read_state(directory)
     saved = document.pop("optimizer")
     if saved["name"] == type(optimizer).__name__:
         restored: dict[int, dict[str, Any]] = {int(i): dict(slots) for i, slots in saved["scalars"].items()}

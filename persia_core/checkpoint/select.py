@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from persia_core.handoff.layout import MANIFEST, check_ds, checkpoints_root
+from persia_core.handoff.layout import MANIFEST, check_ds, checkpoint_prefix, checkpoints_root
 from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.models import read_version
 from persia_core.handoff.object_store import ObjectStore
@@ -48,6 +48,14 @@ def latest_checkpoint(store: ObjectStore, model: str, before_ds: str) -> StoredC
         prefix = next((p for p in reversed(prefixes) if p in line), prefix)
         logger.info("%d runs of %s are stored, going on from %s", len(prefixes), newest, prefix)
     return StoredCheckpoint(prefix, read_manifest(store, prefix, "checkpoint").manifest)
+
+
+def checkpoint_prefixes(store: ObjectStore, model: str, before_ds: str) -> list[str]:
+    """Of all checkpoints before `before_ds` that have a manifest, the newest partition first."""
+    root = checkpoints_root(model)
+    found = (_RUN.fullmatch(info.key.removeprefix(root)) for info in store.list(root))
+    runs = sorted(((each[1], each[2]) for each in found if each and each[1] < before_ds), reverse=True)
+    return [checkpoint_prefix(model, ds, run) for ds, run in runs]
 
 
 def _checkpoints_of_champion(store: ObjectStore, model: str, until_ds: str) -> set[str]:

@@ -47,7 +47,7 @@ def table_shards(files: list[Path], table: str, dim: int, weight_type: str = "fl
     """One shard of `table` per file that has it. Raises Corrupt naming file and tensor."""
     shards = []
     for path in files:
-        header = _header(path)
+        header = part_header(path).tensors
         ids_name, weights_name = f"{table}.ids", f"{table}.weights"
         if ids_name not in header and weights_name not in header:
             continue
@@ -64,13 +64,29 @@ def table_shards(files: list[Path], table: str, dim: int, weight_type: str = "fl
 
 
 @dataclass(frozen=True)
-class _Tensor:
+class PartTensor:
+    """A tensor of a file; `offset` is in the file, in bytes."""
+
     dtype: str
     shape: tuple[int, ...]
     offset: int
 
 
-def _header(path: Path) -> dict[str, _Tensor]:
+@dataclass(frozen=True)
+class PartHeader:
+    """What an embedding part says of itself, by the name of the tensor."""
+
+    tensors: dict[str, PartTensor]
+    metadata: dict[str, str]
+
+
+def weight_dtype(weight_type: str) -> str:
+    """How safetensors calls the `weight_type` of a table."""
+    return _WEIGHT_TYPES[weight_type][0]
+
+
+def part_header(path: Path) -> PartHeader:
+    """The header, checked against the file. Raises Corrupt naming the file."""
     try:
         with safe_open(path, framework="numpy"):
             pass  # the package checks the header against the file: sizes, overlaps, bounds
@@ -79,14 +95,17 @@ def _header(path: Path) -> dict[str, _Tensor]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(length))
-    entries.pop("__metadata__", None)
-    return {
-        name: _Tensor(entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
+    metadata = entries.pop("__metadata__", {})
+    tensors = {
+        name: PartTensor(entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
         for name, entry in entries.items()
     }
+    return PartHeader(tensors, metadata)
 
 
-def _map(path: Path, header: dict[str, _Tensor], name: str, dtype: str, kind: np.dtype[Any]) -> NDArray[Any]:
+def _map(
+    path: Path, header: dict[str, PartTensor], name: str, dtype: str, kind: np.dtype[Any]
+) -> NDArray[Any]:
     tensor = header.get(name)
     if tensor is None or tensor.dtype != dtype:
         found = "is missing" if tensor is None else f"is {tensor.dtype}"

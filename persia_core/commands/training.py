@@ -10,13 +10,20 @@ def _add_train(commands: Commands) -> None:
     parser = stage(commands, "train", "train on a hashed partition in one MPI job", _train)
     parser.add_argument("--run", required=True, dest="run_name", metavar="NAME", help="name of this run")
     parser.add_argument("--cold-start", action="store_true", help="begin without an earlier checkpoint")
+    parser.add_argument(
+        "--cold-start-dense",
+        action="store_true",
+        help="keep the embedding rows of the earlier checkpoint and begin with a new dense network",
+    )
 
 
 def _train(arguments: argparse.Namespace) -> Any:
     from persia_core.launch.train import train_partition
 
     config, store = open_both(arguments)
-    return train_partition(config, store, arguments.ds, arguments.run_name, arguments.cold_start)
+    return train_partition(
+        config, store, arguments.ds, arguments.run_name, arguments.cold_start, arguments.cold_start_dense
+    )
 
 
 def _add_evaluate(commands: Commands) -> None:

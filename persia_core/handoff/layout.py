@@ -66,6 +66,15 @@ def checkpoint_prefix(model: str, ds: str, run: str) -> str:
     return f"{checkpoints_root(model)}ds={check_ds(ds)}/{check_name('run', run)}/"
 
 
+def cuts_root(model: str, ds: str, run: str) -> str:
+    return f"cuts/{check_name('model', model)}/ds={check_ds(ds)}/{check_name('run', run)}/"
+
+
+def cut_prefix(model: str, ds: str, run: str, step: int) -> str:
+    """Of the cut after `step` steps of the run."""
+    return f"{cuts_root(model, ds, run)}{step}/"
+
+
 def versions_root(model: str) -> str:
     return f"models/{check_name('model', model)}/versions/"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persia_core.checkpoint.layout import CHECKPOINT
+from persia_core.checkpoint.stored_cuts import StoredCuts
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt, DataInvalid, StorageConflict
 from persia_core.handoff.export import Parent, can_be_parent, export_version
@@ -81,6 +82,7 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
         action="published",
     )
     candidate = _name_candidate(store, config.name, pointer)
+    StoredCuts(store, config.name, ds, run_dir.name).remove_all()  # nothing will go on from them any more
     logger.info("published %s", store.uri(version_prefix(config.name, version)))
     return PublishResult(
         version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate

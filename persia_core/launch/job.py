@@ -28,6 +28,8 @@ class Job(BaseModel):
     parent_dir: Path | None  # with the verified parts of the checkpoint to start from; not beside cut_dir
     parent: str | None  # where that checkpoint is stored; null in a cold start
     hashed_digest: str
+    schema_change: dict[str, Any] | None = None  # of tables, between that checkpoint and the configuration
+    cold_start_dense: bool = False  # take rows and step of the parent, and begin with a new dense network
     cut_dir: Path | None = None  # with the verified parts of the cut of this run to go on from
 
     def resolved(self) -> ModelConfig:

@@ -9,19 +9,25 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from persia_core.checkpoint.contents import check_contents
 from persia_core.checkpoint.cuts import RunIdentity, newest_whole_cut
+from persia_core.checkpoint.last_good import offer_last_good
 from persia_core.checkpoint.layout import CHECKPOINT, CUTS, METRICS, METRICS_LINES, TENSORBOARD, run_directory
+from persia_core.checkpoint.schema_change import SchemaChange, fit_to_schema
 from persia_core.checkpoint.select import StoredCheckpoint, latest_checkpoint
+from persia_core.checkpoint.stored_cuts import StoredCuts
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import open_partition
 from persia_core.embedding.day import logical_day
-from persia_core.errors import DiskFull, NoParent
+from persia_core.errors import Corrupt, DiskFull, NoParent
 from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.transfer import download_and_verify
 from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.mpi import run_job
+from persia_core.launch.upload_cuts import CutUpload
+from persia_core.training.report import write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +44,12 @@ class TrainResult(BaseModel):
 
 
 def train_partition(
-    config: ModelConfig, store: ObjectStore, ds: str, run: str, cold_start: bool = False
+    config: ModelConfig,
+    store: ObjectStore,
+    ds: str,
+    run: str,
+    cold_start: bool = False,
+    cold_start_dense: bool = False,
 ) -> TrainResult:
     """Train on the hashed partition `ds` in one MPI job, starting from the newest earlier checkpoint.
 
@@ -51,7 +62,7 @@ def train_partition(
     work = work_dir()
     logical_day(config, ds)  # tables that count days need one
     run_dir = run_directory(work, config.name, check_ds(ds), check_name("run", run)).absolute()
-    parent = None if cold_start else latest_checkpoint(store, config.name, ds)
+    parent = None if cold_start else _parent(config, store, ds, work)
     if parent is None and not cold_start:
         raise NoParent(
             f"model {config.name} has no checkpoint before {ds} in {store.url}",
@@ -61,18 +72,21 @@ def train_partition(
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
         return finished
-    parent_dir = None
+    parent_dir = change = None
     try:
         partition = open_partition(store, config, ds, work)
         identity = RunIdentity.of(config, run, ds, parent_prefix, partition.manifest.digest)
         cut = newest_whole_cut(run_dir, identity)
+        stored = StoredCuts(store, config.name, ds, run)
+        if config.checkpoint.upload:
+            cut = stored.newest_whole(run_dir, identity, after=cut.step if cut else 0) or cut
         _clear(run_dir, _KEPT_WITH_A_CUT if cut is not None else ())
         (partition.directory / MANIFEST).write_bytes(partition.manifest.to_bytes())
         if cut is not None:
             log.info("run %s goes on from step %d: %s", run, cut.step, cut.directory)
         elif parent is not None:
             parent_dir = work / "parents" / parent.manifest.digest[:16]
-            _fetch_parent(store, parent, parent_dir)
+            change = _fetch_parent(config, store, ds, parent, parent_dir)
         job = Job(
             id=f"{config.name}-{ds}-{run}",
             config=config.model_dump(mode="json"),
@@ -83,8 +97,10 @@ def train_partition(
             parent=parent_prefix,
             hashed_digest=partition.manifest.digest,
             cut_dir=cut.directory if cut is not None else None,
+            schema_change=change.to_dict() if change is not None else None,
+            cold_start_dense=cold_start_dense,
         )
-        run_job(job)
+        _run(job, config, stored)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -100,9 +116,41 @@ def train_partition(
     return result
 
 
-def _fetch_parent(store: ObjectStore, parent: StoredCheckpoint, directory: Path) -> None:
-    manifest = download_and_verify(store, parent.prefix, directory, kind="checkpoint")
+def _run(job: Job, config: ModelConfig, stored: StoredCuts) -> None:
+    if not config.checkpoint.upload:
+        run_job(job)
+        return
+    with CutUpload(stored, job.run_dir, config.checkpoint.keep) as upload:
+        run_job(job)
+    metrics = json.loads((job.run_dir / METRICS).read_text())
+    metrics["cuts"] |= upload.counts  # which only the launcher knows
+    write_metrics(job.run_dir, metrics)
+
+
+def _parent(config: ModelConfig, store: ObjectStore, ds: str, work: Path) -> StoredCheckpoint | None:
+    try:
+        return latest_checkpoint(store, config.name, ds)
+    except Corrupt as error:
+        raise offer_last_good(store, config.name, ds, error, work) from error
+
+
+def _fetch_parent(
+    config: ModelConfig, store: ObjectStore, ds: str, parent: StoredCheckpoint, directory: Path
+) -> SchemaChange | None:
+    """The verified checkpoint in `directory`, with the tables of the configuration.
+
+    Raises Corrupt naming the part that is not what it should be, and the last good checkpoint; ConfigError
+    for a change that no checkpoint can follow.
+    """
+    try:
+        manifest = download_and_verify(store, parent.prefix, directory, kind="checkpoint")
+        check_contents(manifest, store.uri(parent.prefix + MANIFEST))
+    except Corrupt as error:
+        work = directory.parent
+        raise offer_last_good(store, config.name, ds, error, work, parent.prefix) from error
+    manifest, change = fit_to_schema(config, directory, manifest)
     (directory / MANIFEST).write_bytes(manifest.to_bytes())
+    return change
 
 
 def _clear(run_dir: Path, kept: tuple[str, ...]) -> None:

@@ -25,7 +25,8 @@ class Past:
 
     `step` counts the steps of the run that are done. `before`, `slices` and `calibration` are of the model
     before it was trained on the partition; `staleness` and `seconds` are of the earlier attempts, as far as
-    their steps are kept. `resumed_at` are the steps that attempts went on from.
+    their steps are kept. `resumed_at` are the steps that attempts went on from, `schema_change` is what became
+    of the parent's tables.
     """
 
     first_step: int = 0
@@ -36,6 +37,7 @@ class Past:
     staleness: dict[str, Any] = field(default_factory=lambda: {"max": 0, "histogram": {}})
     seconds: float = 0.0
     resumed_at: list[int] = field(default_factory=list)
+    schema_change: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
     log: dict[str, float] | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -55,6 +57,7 @@ class Past:
             staleness=run["staleness"],
             seconds=float(seconds),
             resumed_at=[*run["resumed_at"], step],
+            schema_change=run["schema_change"],
             account=run["account"],
             log=run["log"],
             tensors=load_file(directory / RUN),
@@ -77,6 +80,7 @@ class Past:
             "calibration": self.calibration,
             "staleness": staleness,
             "resumed_at": self.resumed_at,
+            "schema_change": self.schema_change,
             "account": account,
             "log": log,
         }

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from persia_core.checkpoint.dense_state import check_dense_fits, load_dense
+from persia_core.checkpoint.dense_state import check_dense_fits, load_dense, read_state
 from persia_core.checkpoint.layout import CHECKPOINT, is_embedding_part
 from persia_core.checkpoint.write import Contents, write_checkpoint
 from persia_core.config import ModelConfig
@@ -106,7 +106,8 @@ class PartitionRun:
     def restore(self) -> None:
         """Tell the servers their tables and the day; put the cut or parent checkpoint in place, if any."""
         source = self._job.cut_dir or self._job.parent_dir
-        if source is not None:
+        fresh = self._job.cold_start_dense and self._job.cut_dir is None
+        if source is not None and not fresh:
             check_dense_fits(source, self._dense.model)  # before anything is loaded
         if self._lead:
             self._worker.configure()
@@ -115,12 +116,16 @@ class PartitionRun:
                 parts = [part for part in _manifest(source).parts if is_embedding_part(part.path)]
                 self._worker.load([str(source / part.path) for part in parts])
                 log.info("restored %d rows from %s", sum(part.rows or 0 for part in parts), source)
-            state = load_dense(source, self._dense.model, self._dense.optimizer)
-            self._dense.load_state_dict(state)
+            if fresh:
+                state = read_state(source)
+            else:
+                state = load_dense(source, self._dense.model, self._dense.optimizer)
+                self._dense.load_state_dict(state)
             if self._job.cut_dir is not None:
                 self._past = Past.of_cut(source, state)
             else:
-                self._past = Past(first_step=int(state["step"]))
+                change = self._job.schema_change
+                self._past = Past(first_step=int(state["step"]), schema_change=change)
         # Before the first lookup: rows that are too old must be gone from the evaluation too.
         if self._lead and (day := logical_day(self._config, self._job.ds)) is not None:
             self._worker.advance_day(day)
@@ -255,6 +260,7 @@ class PartitionRun:
             "samples_per_second": account.visits_trained / seconds,
             "cuts": self._cuts.report(),
             "resumed_at": self._past.resumed_at,
+            "schema_change": self._past.schema_change,
         }
         write_metrics(self._job.run_dir, metrics)
 
