@@ -25,7 +25,7 @@ class Past:
 
     `step` counts the steps of the run that are done. `before`, `slices` and `calibration` are of the model
     before it was trained on the partition; `staleness` and `seconds` are of the earlier attempts, as far as
-    their steps are kept. `resumed_at` are the steps that attempts went on from, `schema_change` is what became
+    their steps are kept. `resumed_at` are the steps that attempts went on from, `schema_change` what became
     of the parent's tables.
     """
 
