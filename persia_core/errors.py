@@ -74,6 +74,14 @@ class NoParent(PersiaError):
     exit_code = ExitCode.NO_PARENT
 
 
+class EarlierDayMissing(PersiaError):
+    exit_code = ExitCode.EARLIER_DAY_MISSING
+
+
+class OutOfOrder(PersiaError):
+    exit_code = ExitCode.OUT_OF_ORDER
+
+
 class GateRefused(PersiaError):
     exit_code = ExitCode.GATE_REFUSED
 

@@ -26,6 +26,8 @@ class ExitCode(IntEnum):
     RANK_HUNG = 31  # a rank of the training job stopped answering
     DIVERGED = 32  # too many batches had non-finite losses or gradients
     NO_PARENT = 33  # no earlier checkpoint to start from, and a cold start was not asked for
+    EARLIER_DAY_MISSING = 34  # an earlier day has landed and is not trained yet: it may still be
+    OUT_OF_ORDER = 35  # a later day is trained already
     GATE_REFUSED = 40  # the model gate said no: the champion stays
     PROMOTION_REFUSED = 41  # the champion pointer is ahead, or moved meanwhile
     ENVIRONMENT = 50  # a program that is needed (Java, mpiexec, the native module) is not there
@@ -41,6 +43,7 @@ _RETRYABLE = frozenset(
         ExitCode.DISK_FULL,
         ExitCode.RANK_FAILED,
         ExitCode.RANK_HUNG,
+        ExitCode.EARLIER_DAY_MISSING,
         ExitCode.INTERRUPTED,
         ExitCode.TERMINATED,
     }

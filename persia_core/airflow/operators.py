@@ -25,7 +25,7 @@ class PersiaOperator(BaseOperator):
 
     An exit code that a retry can mend (`persia_core.exit_codes.is_retryable`) becomes an AirflowException,
     every other one an AirflowFailException. When the task is killed, cleared or dies in any way, every
-    process of the command is ended with it (`persia_core.airflow.guard`).
+    process of the command is ended with it (`persia_core.launch.guard`).
 
     :param command: arguments of the `persia` command, templated; those that render to nothing are left out.
     :param s3_conn_id: an Airflow connection of type aws that holds the credentials of the object store. They
@@ -64,7 +64,7 @@ class PersiaOperator(BaseOperator):
                 process.stdin.close()
 
     def _run(self, command: list[str]) -> tuple[int, list[str]]:
-        guarded = [sys.executable, "-m", "persia_core.airflow.guard", *command]
+        guarded = [sys.executable, "-m", "persia_core.launch.guard", *command]
         process = subprocess.Popen(
             guarded,
             cwd=os.environ.get("PERSIA_PROJECT") or Path.cwd(),

@@ -4,7 +4,7 @@ import logging
 import re
 from dataclasses import dataclass
 
-from persia_core.handoff.layout import MANIFEST, check_ds, checkpoint_prefix, checkpoints_root
+from persia_core.handoff.layout import MANIFEST, check_ds, checkpoints_root
 from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.models import read_version
 from persia_core.handoff.object_store import ObjectStore
@@ -32,12 +32,7 @@ def latest_checkpoint(store: ObjectStore, model: str, before_ds: str) -> StoredC
     wins, else the newest by name. Raises Corrupt naming a damaged manifest.
     """
     check_ds(before_ds)
-    root = checkpoints_root(model)
-    runs: dict[str, list[str]] = {}
-    for info in store.list(root):
-        found = _RUN.fullmatch(info.key.removeprefix(root))
-        if found and found[1] < before_ds:
-            runs.setdefault(found[1], []).append(info.key.removesuffix(MANIFEST))
+    runs = {day: prefixes for day, prefixes in _runs(store, model).items() if day < before_ds}
     if not runs:
         return None
     newest = max(runs)
@@ -52,10 +47,24 @@ def latest_checkpoint(store: ObjectStore, model: str, before_ds: str) -> StoredC
 
 def checkpoint_prefixes(store: ObjectStore, model: str, before_ds: str) -> list[str]:
     """Of all checkpoints before `before_ds` that have a manifest, the newest partition first."""
+    runs = _runs(store, model)
+    days = sorted((day for day in runs if day < before_ds), reverse=True)
+    return [prefix for day in days for prefix in sorted(runs[day], reverse=True)]
+
+
+def checkpoint_days(store: ObjectStore, model: str) -> set[str]:
+    """The partitions that have a complete checkpoint."""
+    return set(_runs(store, model))
+
+
+def _runs(store: ObjectStore, model: str) -> dict[str, list[str]]:
+    """Partition -> the prefixes of its complete checkpoints."""
     root = checkpoints_root(model)
-    found = (_RUN.fullmatch(info.key.removeprefix(root)) for info in store.list(root))
-    runs = sorted(((each[1], each[2]) for each in found if each and each[1] < before_ds), reverse=True)
-    return [checkpoint_prefix(model, ds, run) for ds, run in runs]
+    runs: dict[str, list[str]] = {}
+    for info in store.list(root):
+        if found := _RUN.fullmatch(info.key.removeprefix(root)):
+            runs.setdefault(found[1], []).append(info.key.removesuffix(MANIFEST))
+    return runs
 
 
 def _checkpoints_of_champion(store: ObjectStore, model: str, until_ds: str) -> set[str]:

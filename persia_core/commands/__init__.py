@@ -3,12 +3,13 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
-from persia_core.commands import config, data, handoff, platform, retention, training, validation
+from persia_core.commands import config, data, handoff, jobs, platform, retention, training, validation
 
 COMMANDS = (
     *platform.COMMANDS,
     *data.COMMANDS,
     *training.COMMANDS,
+    *jobs.COMMANDS,
     *validation.COMMANDS,
     *handoff.COMMANDS,
     *retention.COMMANDS,

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from persia_core.commands.arguments import Commands, open_both, stage
+from persia_core.commands.arguments import Commands, day, open_both, stage
 
 
 def _add_data(commands: Commands) -> None:
@@ -21,6 +21,14 @@ def _add_data(commands: Commands) -> None:
     synth.add_argument("--seed", type=int, default=42, metavar="S", help="(%(default)s)")
     synth.add_argument("--out", required=True, type=Path, metavar="DIR")
     synth.set_defaults(run=_data_synth)
+    stage(actions, "landed", "say whether a raw partition has arrived, and which files it has", _data_landed)
+    days = stage(
+        actions, "days", "the raw partitions of a range of days that have arrived", _data_days, ds=False
+    )
+    days.add_argument(
+        "--first", required=True, type=day, metavar="YYYY-MM-DD", help="the first day, included"
+    )
+    days.add_argument("--last", required=True, type=day, metavar="YYYY-MM-DD", help="the last day, included")
     land = stage(actions, "land", "upload raw files as one partition", _data_land)
     land.add_argument("files", nargs="+", type=Path, metavar="FILE")
 
@@ -36,8 +44,8 @@ def _data_movielens(arguments: argparse.Namespace) -> None:
 def _data_synth(arguments: argparse.Namespace) -> None:
     from persia_core.data.synthetic import synthesize
 
-    for day in synthesize(arguments.out, arguments.rows, arguments.days, arguments.seed):
-        print(day)
+    for made in synthesize(arguments.out, arguments.rows, arguments.days, arguments.seed):
+        print(made)
 
 
 def _data_land(arguments: argparse.Namespace) -> Any:
@@ -45,6 +53,20 @@ def _data_land(arguments: argparse.Namespace) -> Any:
 
     config, store = open_both(arguments)
     return land_partition(store, config.dataset.name, arguments.ds, arguments.files)
+
+
+def _data_landed(arguments: argparse.Namespace) -> Any:
+    from persia_core.data.raw import require_landed
+
+    config, store = open_both(arguments)
+    return require_landed(store, config.dataset.name, arguments.ds)
+
+
+def _data_days(arguments: argparse.Namespace) -> Any:
+    from persia_core.data.raw import landed_days
+
+    config, store = open_both(arguments)
+    return landed_days(store, config.dataset.name, arguments.first, arguments.last)
 
 
 def _add_hash(commands: Commands) -> None:

@@ -4,11 +4,16 @@ import os
 from pathlib import Path
 
 
-def persia_home() -> Path:
-    """The directory of working files: `PERSIA_HOME`, else `.persia` in the current directory."""
-    return Path(os.environ.get("PERSIA_HOME") or ".persia").absolute()
+def project_dir() -> Path:
+    """What configurations and templates are relative to: `PERSIA_PROJECT`, else the current directory."""
+    return Path(os.environ.get("PERSIA_PROJECT") or Path.cwd()).absolute()
 
 
-def work_dir() -> Path:
+def persia_home(project: Path | None = None) -> Path:
+    """The directory of working files: `PERSIA_HOME`, else `.persia` in `project` (the current directory)."""
+    return ((project or Path()) / (os.environ.get("PERSIA_HOME") or ".persia")).absolute()
+
+
+def work_dir(project: Path | None = None) -> Path:
     """Scratch space of the stages (staged partitions, run directories)."""
-    return persia_home() / "work"
+    return persia_home(project) / "work"

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from persia_core.config.airflow import AirflowSection
 from persia_core.config.base import GrownSection, Name, Section
 from persia_core.config.checkpointing import Checkpointing
 from persia_core.config.data_checks import DataChecks
@@ -159,6 +160,7 @@ class ModelConfig(Section):
     gates: Gates = Gates()
     export: Export = Export()
     retention: Retention = Retention()
+    airflow: AirflowSection | None = None
 
     @field_validator("name")
     @classmethod
@@ -306,9 +308,9 @@ class ModelConfig(Section):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) over all of the configuration but storage, retention and how often cuts are taken."""
+        """SHA-256 (hex) over all of the configuration but storage, retention, cuts and when it runs."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        return _digest(self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint"} | unused))
+        return _digest(self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint", "airflow"} | unused))
 
     def training_digest(self) -> str:
         """SHA-256 (hex) over what is trained and how; the same for every number of servers and trainers."""

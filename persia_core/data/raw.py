@@ -1,16 +1,19 @@
 """Landing raw files in the store. What a raw partition may hold: docs/formats/raw.md."""
 
 import logging
+import re
 from pathlib import Path
 
-from persia_core.errors import DataInvalid
-from persia_core.handoff.layout import raw_prefix
-from persia_core.handoff.object_store import ObjectStore
+from persia_core.errors import DataInvalid, PartitionMissing
+from persia_core.handoff.layout import raw_prefix, raw_root
+from persia_core.handoff.object_store import ObjectInfo, ObjectStore
 from spark_jobs.raw_files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
 ENDINGS = tuple(ending for endings in SUFFIXES.values() for ending in endings)
+
+_DAY = re.compile(r"ds=(\d{4}-\d{2}-\d{2})/")
 
 
 def land_partition(store: ObjectStore, dataset: str, ds: str, files: list[Path]) -> list[str]:
@@ -37,6 +40,36 @@ def land_partition(store: ObjectStore, dataset: str, ds: str, files: list[Path])
         log.info("landed %s (%d bytes)", store.uri(key), path.stat().st_size)
         keys.append(key)
     return keys
+
+
+def landed_files(store: ObjectStore, dataset: str, ds: str) -> list[ObjectInfo]:
+    """The raw files of partition `ds`, in order of key, without marks of writers; none if it is not there."""
+    return [info for info in store.list(raw_prefix(dataset, ds)) if _is_data(info.key)]
+
+
+def require_landed(store: ObjectStore, dataset: str, ds: str) -> list[str]:
+    """The URIs of the raw files of partition `ds`. Raises PartitionMissing if it has not arrived."""
+    files = landed_files(store, dataset, ds)
+    if not files:
+        raise PartitionMissing(
+            f"no raw partition: there is nothing under {store.uri(raw_prefix(dataset, ds))}",
+            "wait until it is delivered, or check dataset.name and the storage URL",
+        )
+    return [store.uri(info.key) for info in files]
+
+
+def landed_days(store: ObjectStore, dataset: str, first: str, last: str) -> list[str]:
+    """The partitions from `first` to `last`, both included, that have arrived, ascending."""
+    root = raw_root(dataset)
+    found = {
+        m[1] for i in store.list(root) if _is_data(i.key) and (m := _DAY.match(i.key.removeprefix(root)))
+    }
+    return sorted(day for day in found if first <= day <= last)
+
+
+def _is_data(key: str) -> bool:
+    name = key.rpartition("/")[2]
+    return bool(name) and not name.startswith(("_", "."))
 
 
 def _check(path: Path) -> None:

@@ -4,9 +4,10 @@ import logging
 from pathlib import Path
 
 from persia_core.config import ModelConfig
+from persia_core.data.raw import landed_files
 from persia_core.errors import DataInvalid, PartitionEmpty, PartitionMissing
 from persia_core.handoff.layout import raw_prefix
-from persia_core.handoff.object_store import ObjectInfo, ObjectStore
+from persia_core.handoff.object_store import ObjectStore
 from spark_jobs.raw_files import SUFFIXES, RawFile, suffix_of
 
 log = logging.getLogger(__name__)
@@ -20,7 +21,7 @@ def stage_raw(store: ObjectStore, config: ModelConfig, ds: str, directory: Path)
     ending of the dataset's format.
     """
     prefix = raw_prefix(config.dataset.name, ds)
-    found = [info for info in store.list(prefix) if not _is_mark(info)]
+    found = landed_files(store, config.dataset.name, ds)
     if not found:
         raise PartitionMissing(
             f"no raw partition: there is nothing under {store.uri(prefix)}",
@@ -50,8 +51,3 @@ def stage_raw(store: ObjectStore, config: ModelConfig, ds: str, directory: Path)
         )
     log.info("staged %d raw files of %s, %d bytes", len(files), store.uri(prefix), sum(i.size for i in found))
     return files
-
-
-def _is_mark(info: ObjectInfo) -> bool:
-    name = info.key.rpartition("/")[2]
-    return not name or name.startswith(("_", "."))

@@ -34,6 +34,10 @@ def raw_prefix(dataset: str, ds: str) -> str:
     return f"{RAW_ROOT}{check_name('dataset', dataset)}/ds={check_ds(ds)}/"
 
 
+def raw_root(dataset: str) -> str:
+    return f"raw/{check_name('dataset', dataset)}/"
+
+
 def hashed_prefix(dataset: str, ds: str) -> str:
     return f"hashed/{check_name('dataset', dataset)}/ds={check_ds(ds)}/"
 

@@ -47,6 +47,8 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
     stored already is kept. Raises Corrupt if the run is incomplete or damaged, StorageConflict if
     another run is stored under the same name.
     """
+    if (again := _published(config, store, ds, run_dir)) is not None:
+        return again
     checkpoint = _read_checkpoint(run_dir / CHECKPOINT)
     if checkpoint.lineage.ds != ds:
         raise DataInvalid(
@@ -105,6 +107,28 @@ def _fetch_parent(
     tables = {embedding_file(table.name) for table in config.tables}
     download_parts(store, version_prefix(config.name, name), manifest, directory, only=tables)
     return Parent(name, manifest, directory)
+
+
+def _published(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> PublishResult | None:
+    """What an earlier call stored of a run whose directory is gone since; else None."""
+    if run_dir.exists():
+        return None
+    prefix = checkpoint_prefix(config.name, ds, run_dir.name)
+    version = version_of_checkpoint(store, config.name, prefix)
+    if version is None:
+        return None
+    stored = read_version(store, config.name, version)
+    logger.info("%s was published already as %s", run_dir.name, version)
+    pointer = Pointer(
+        version=version,
+        ds=ds,
+        manifest_sha256=stored.sha256,
+        reason=f"published by {run_dir.name}",
+        action="published",
+    )
+    candidate = _name_candidate(store, config.name, pointer)
+    lineage = stored.manifest.lineage
+    return PublishResult(version, prefix, stored.manifest.digest, stored.sha256, lineage.parent, candidate)
 
 
 def _read_checkpoint(directory: Path) -> Manifest:

@@ -15,6 +15,11 @@ RENDEZVOUS = "rendezvous"
 RANKS = "ranks"
 
 
+def job_id(model: str, ds: str, run: str) -> str:
+    """The name of the job of a training run: the same one however often it is submitted."""
+    return f"{model}-{ds}-{run}"
+
+
 class Job(BaseModel):
     """One MPI job: its ranks are what persia_core.launch.roles says."""
 

@@ -24,8 +24,9 @@ from persia_core.errors import Corrupt, DiskFull, NoParent
 from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.transfer import download_and_verify
-from persia_core.launch.job import JOB_FILE, Job
+from persia_core.launch.job import JOB_FILE, Job, job_id
 from persia_core.launch.mpi import run_job
+from persia_core.launch.published import published_metrics, without_bulk
 from persia_core.launch.upload_cuts import CutUpload
 from persia_core.training.report import write_metrics
 
@@ -72,6 +73,9 @@ def train_partition(
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
         return finished
+    if (metrics := published_metrics(store, config, ds, run)) is not None:
+        log.info("run %s was trained and published already", run)
+        return TrainResult(run=run, run_dir=str(run_dir), parent=parent_prefix, metrics=metrics)
     parent_dir = change = None
     try:
         partition = open_partition(store, config, ds, work)
@@ -88,7 +92,7 @@ def train_partition(
             parent_dir = work / "parents" / parent.manifest.digest[:16]
             change = _fetch_parent(config, store, ds, parent, parent_dir)
         job = Job(
-            id=f"{config.name}-{ds}-{run}",
+            id=job_id(config.name, ds, run),
             config=config.model_dump(mode="json"),
             ds=ds,
             run_dir=run_dir,
@@ -177,7 +181,5 @@ def _finished(run_dir: Path, config: ModelConfig, parent: str | None) -> TrainRe
     if made_by.resolved().digest() != config.digest() or made_by.parent != parent:
         return None
     shutil.rmtree(run_dir / CUTS, ignore_errors=True)
-    document = json.loads(metrics.read_text())
-    for bulky in ("loss", "servers", "slices"):
-        document.pop(bulky, None)
+    document = without_bulk(json.loads(metrics.read_text()))
     return TrainResult(run=run_dir.name, run_dir=str(run_dir), parent=parent, metrics=document)

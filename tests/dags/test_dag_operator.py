@@ -208,7 +208,7 @@ def test_the_guard_ends_a_command_that_ignores_sigterm(tmp_path: Path) -> None:
         "time.sleep(600)\n"
     )
     guard = subprocess.Popen(
-        [sys.executable, "-m", "persia_core.airflow.guard", sys.executable, "-c", stubborn, str(pid_file)],
+        [sys.executable, "-m", "persia_core.launch.guard", sys.executable, "-c", stubborn, str(pid_file)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
     )

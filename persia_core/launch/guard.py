@@ -1,6 +1,6 @@
 """Runs one command, and ends everything it started when it ends or when its owner is gone.
 
-    python -m persia_core.airflow.guard COMMAND [ARGUMENT...]
+    python -m persia_core.launch.guard COMMAND [ARGUMENT...]
 
 Standard input is the life line: the owner holds the other end of the pipe and never writes to it. End of
 file means that the owner closed it or died, whatever killed it. Then the command's process group gets
@@ -36,7 +36,7 @@ class _Stopped(Exception):
 def main(command: list[str]) -> int:
     """Run `command` under guard and return its exit status."""
     if not command:
-        sys.stderr.write("usage: python -m persia_core.airflow.guard COMMAND [ARGUMENT...]\n")
+        sys.stderr.write("usage: python -m persia_core.launch.guard COMMAND [ARGUMENT...]\n")
         return ExitCode.USAGE
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _stop)
