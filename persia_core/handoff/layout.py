@@ -70,8 +70,12 @@ def checkpoint_prefix(model: str, ds: str, run: str) -> str:
     return f"{checkpoints_root(model)}ds={check_ds(ds)}/{check_name('run', run)}/"
 
 
+def all_cuts_root(model: str) -> str:
+    return f"cuts/{check_name('model', model)}/"
+
+
 def cuts_root(model: str, ds: str, run: str) -> str:
-    return f"cuts/{check_name('model', model)}/ds={check_ds(ds)}/{check_name('run', run)}/"
+    return f"{all_cuts_root(model)}ds={check_ds(ds)}/{check_name('run', run)}/"
 
 
 def cut_prefix(model: str, ds: str, run: str, step: int) -> str:

@@ -9,6 +9,7 @@ from persia_core.config import ModelConfig
 from persia_core.handoff.layout import (
     MANIFEST,
     RAW_ROOT,
+    all_cuts_root,
     checkpoints_root,
     hashed_root,
     rejected_root,
@@ -48,7 +49,7 @@ def sweep(
 ) -> Sweep:
     """Delete parts without a manifest and abort uploads to which nothing was added for `older_than_s`.
 
-    `now` is in seconds since 1970. Looked at are versions and checkpoints of the model and hashed and
+    `now` is in seconds since 1970. Looked at are versions, checkpoints and cuts of the model and hashed and
     rejected partitions of its dataset. Without `apply` nothing is deleted. Raises ValueError for an age
     below an hour, at which a stage may still be at work.
     """
@@ -71,6 +72,7 @@ def _roots(config: ModelConfig) -> list[tuple[str, int]]:
     return [
         (versions_root(config.name), 1),
         (checkpoints_root(config.name), 2),
+        (all_cuts_root(config.name), 3),
         (hashed_root(config.dataset.name), 1),
         (rejected_root(config.dataset.name), 1),
     ]

@@ -7,7 +7,13 @@ import boto3
 import pytest
 
 from persia_core.config import ModelConfig
-from persia_core.handoff.layout import checkpoint_prefix, hashed_prefix, rejected_prefix, version_prefix
+from persia_core.handoff.layout import (
+    checkpoint_prefix,
+    cut_prefix,
+    hashed_prefix,
+    rejected_prefix,
+    version_prefix,
+)
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.s3_store import S3Store
@@ -35,11 +41,12 @@ def test_parts_without_a_manifest_are_swept_when_they_are_old(
     config: ModelConfig, store: ObjectStore
 ) -> None:
     fill(store, DAYS[:2])
+    store_prefix(store, cut_prefix(MODEL, DAYS[2], "run", 100), "checkpoint", DAYS[2])
     whole = everything(store)
     abandoned = [
         *(version_prefix(MODEL, f"{DAYS[2]}-aaaaaaaaaaaa"), checkpoint_prefix(MODEL, DAYS[2], "run")),
         *(checkpoint_prefix(MODEL, DAYS[0], "other"), hashed_prefix("clicks", DAYS[2])),
-        rejected_prefix("clicks", DAYS[2]),
+        *(rejected_prefix("clicks", DAYS[2]), cut_prefix(MODEL, DAYS[2], "run", 200)),
     ]
     for prefix in abandoned:
         store_prefix(store, prefix, "checkpoint", DAYS[2], complete=False)
