@@ -132,7 +132,9 @@ def _fetch(
     whole = reuse(store, model, manifest, cache, target) if cache is not None else set()
     missing = {part.path for part in parts} - whole
     download_parts(store, version_prefix(model, version), manifest, target, only=missing)
-    (target / MANIFEST).write_bytes(manifest.to_bytes())  # last: what has one can be reused
+    data = manifest.to_bytes()
+    if not (target / MANIFEST).is_file() or (target / MANIFEST).read_bytes() != data:
+        (target / MANIFEST).write_bytes(data)  # last: what has one can be reused
     reused = sum(part.size for part in parts if part.path in whole)
     size = sum(part.size for part in parts)
     logger.info("%s is whole in %s: %d bytes, %d of them were here", version, target, size, reused)
