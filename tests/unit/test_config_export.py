@@ -8,7 +8,6 @@ import pytest
 from persia_core.errors import ConfigError
 from tests.support.runs import small_config
 
-
 EARLIER = {"name", "dataset", "features", "tables", "data_checks", "training", "cluster", "gates"}
 
 
