@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from persia_core.errors import DiskFull
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
 
+_DENSE_PARTS = (DENSE, OPTIMIZER, STATE, RUN)
+_ASK_EVERY_S = 0.05
 _HASHED_AT_ONCE = 4  # files; hashing lets other threads of the process run
 
 
@@ -58,21 +61,47 @@ def write_checkpoint(
 
 
 def write_parts(directory: Path, worker: Tables, contents: Contents) -> dict[str, int | None]:
-    """The part of `write_checkpoint` for which training stands still: everything but the manifest.
-
-    Returns the name of every part and the number of table rows in it.
-    """
+    """Everything but the manifest. Returns the name of every part and the number of table rows in it."""
     shutil.rmtree(directory, ignore_errors=True)
     with _whole_or_nothing(directory):
         directory.mkdir(parents=True)
         saved = worker.save(str(directory))
-        save_dense(directory, contents.model, contents.optimizer, contents.state)
-        save_file({name: tensor.contiguous() for name, tensor in contents.run.items()}, directory / RUN)
-        names: dict[str, int | None] = dict.fromkeys((DENSE, OPTIMIZER, STATE, RUN))
-        for name in names:
-            _sync(directory / name)
-        for index, entry in enumerate(saved):
-            names[embedding_part(index)] = int(str(entry["rows"]))
+        _write_dense(directory, contents)
+    return _rows(saved)
+
+
+def begin_parts(directory: Path, worker: Tables, contents: Contents) -> None:
+    """As `write_parts`, but of the tables a snapshot only, so that training may go on."""
+    shutil.rmtree(directory, ignore_errors=True)
+    with _whole_or_nothing(directory):
+        directory.mkdir(parents=True)
+        worker.begin_save(str(directory))
+        _write_dense(directory, contents)
+
+
+def finish_parts(directory: Path, worker: Tables) -> dict[str, int | None]:
+    """Wait until the parts of a snapshot are written; returns what `write_parts` does.
+
+    May be called in a thread of its own, while training goes on.
+    """
+    with _whole_or_nothing(directory):
+        while (saved := worker.finish_save()) is None:
+            time.sleep(_ASK_EVERY_S)
+    return _rows(saved)
+
+
+def _write_dense(directory: Path, contents: Contents) -> None:
+    save_dense(directory, contents.model, contents.optimizer, contents.state)
+    save_file({name: tensor.contiguous() for name, tensor in contents.run.items()}, directory / RUN)
+    for name in _DENSE_PARTS:
+        with (directory / name).open("rb") as file:
+            os.fsync(file.fileno())
+
+
+def _rows(saved: list[dict[str, object]]) -> dict[str, int | None]:
+    names: dict[str, int | None] = dict.fromkeys(_DENSE_PARTS)
+    for index, entry in enumerate(saved):
+        names[embedding_part(index)] = int(str(entry["rows"]))
     return names
 
 
@@ -131,11 +160,6 @@ def _whole_or_nothing(directory: Path) -> Iterator[None]:
 def _is_disk_full(error: Exception) -> bool:
     full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     return full or "no space left" in str(error).lower()
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _write_durably(path: Path, data: bytes) -> None:

@@ -16,4 +16,7 @@ class Checkpointing(Section):
     every_seconds: Annotated[float, Field(gt=0)] | None = 600.0  # of training since the last cut began
     every_steps: Annotated[int, Field(ge=1)] | None = None  # at steps that are multiples of it
     keep: Annotated[int, Field(ge=1)] = 2  # complete ones; a second one in case that the newest is damaged
+    # Tables are written from a copy-on-write snapshot while training goes on, for which a server may need
+    # their memory twice at the worst; false: training stands still until they are written.
+    snapshot: bool = True
     upload: bool = False  # to the object store too, so that a retry on another host goes on from there

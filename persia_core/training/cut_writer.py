@@ -1,4 +1,4 @@
-"""Writing the cuts of a run, in trainer 0: training waits for the parts, not for the rest."""
+"""Writing the cuts of a run, in trainer 0, mostly while training goes on."""
 
 import logging
 import time
@@ -6,8 +6,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from persia_core.checkpoint.cuts import RunIdentity, cut_directory, prune_cuts
-from persia_core.checkpoint.write import Contents, complete, write_parts
+from persia_core.checkpoint.write import Contents, begin_parts, complete, finish_parts, write_parts
 from persia_core.config import ModelConfig
+from persia_core.embedding.errors import server_error_code
 from persia_core.embedding.interface import Tables
 from persia_core.launch.job import Job
 
@@ -17,8 +18,10 @@ log = logging.getLogger(__name__)
 class CutWriter:
     """Takes one cut after another.
 
-    Every part is on disk when `take` returns. They are hashed, the manifest written and older cuts removed
-    in a thread of its own, while training goes on; what fails there is raised by the next call.
+    When `take` returns, the network is written, and the tables are; or with `checkpoint.snapshot`, a snapshot
+    of them is taken. The rest is done in a thread of its own, while training goes on: writing, hashing, the
+    manifest, and removing older cuts. What fails there is raised by the next call. One failure is only
+    counted: when the system ends a process that writes a snapshot, for want of memory.
     """
 
     def __init__(self, config: ModelConfig, job: Job, worker: Tables) -> None:
@@ -27,31 +30,42 @@ class CutWriter:
         self._worker = worker
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cut")
         self._pending: Future[None] | None = None
-        self.pauses: list[float] = []  # seconds that training stood still
+        self._failed = 0
+        self._pauses: list[float] = []  # seconds that training stood still
 
     def take(self, step: int, contents: Contents, seconds: float) -> None:
         """Write the cut after `step` steps of the run, which took so many seconds of training.
 
-        To be called while no gradients are in flight. Raises DiskFull and the native worker's errors.
+        To be called after `settle`, while no gradients are in flight. Raises DiskFull and the native worker's
+        errors.
         """
         began = time.monotonic()
-        self.settle()
         directory = cut_directory(self._job.run_dir, step)
-        rows = write_parts(directory, self._worker, contents)
-        identity = RunIdentity.of(
-            self._config, self._job.run_dir.name, self._job.ds, self._job.parent, self._job.hashed_digest
-        )
+        if self._config.checkpoint.snapshot:
+            begin_parts(directory, self._worker, contents)
+            rows = None
+        else:
+            rows = write_parts(directory, self._worker, contents)
+        self._pending = self._pool.submit(self._finish, step, contents.state["step"], seconds, rows)
+        self._pauses.append(time.monotonic() - began)
+        log.info("cut at step %d: training stood still for %.3f s", step, self._pauses[-1])
+
+    def _finish(self, step: int, model_step: int, seconds: float, rows: dict[str, int | None] | None) -> None:
+        config, job = self._config, self._job
+        directory = cut_directory(job.run_dir, step)
+        try:
+            rows = rows or finish_parts(directory, self._worker)
+        except RuntimeError as error:
+            if server_error_code(error) != "SAVE_FAILED":
+                raise
+            self._failed += 1
+            log.warning("there is no cut at step %d: %s", step, error)
+            return
+        identity = RunIdentity.of(config, job.run_dir.name, job.ds, job.parent, job.hashed_digest)
         details = {"run": identity.run, "run_step": step, "training_digest": identity.training_digest}
-
-        def finish() -> None:
-            model_step, lineage = contents.state["step"], lineage_of(self._config, self._job)
-            metrics = {"seconds": seconds}
-            complete(self._config, directory, "cut", lineage, model_step, rows, details, metrics)
-            prune_cuts(self._job.run_dir, self._config.checkpoint.keep)
-
-        self._pending = self._pool.submit(finish)
-        self.pauses.append(time.monotonic() - began)
-        log.info("cut at step %d: training stood still for %.3f s", step, self.pauses[-1])
+        metrics = {"seconds": seconds}
+        complete(config, directory, "cut", lineage_of(config, job), model_step, rows, details, metrics)
+        prune_cuts(job.run_dir, config.checkpoint.keep)
 
     def settle(self) -> None:
         """Wait until the last cut is complete; raises what went wrong with it."""
@@ -62,9 +76,10 @@ class CutWriter:
     def report(self) -> dict[str, Any]:
         """For metrics.json: how many cuts this attempt took, and how long training stood still."""
         return {
-            "taken": len(self.pauses),
-            "pause_s": round(sum(self.pauses), 3),
-            "longest_pause_s": round(max(self.pauses, default=0.0), 3),
+            "taken": len(self._pauses) - self._failed,
+            "failed": self._failed,
+            "pause_s": round(sum(self._pauses), 3),
+            "longest_pause_s": round(max(self._pauses, default=0.0), 3),
         }
 
 

@@ -199,6 +199,7 @@ class PartitionRun:
         self, step: int, account: Account, update: DenseUpdate, training_log: TrainingLog, seconds: float
     ) -> None:
         """One cut: all trainers have drained, and none goes on before all parts are written."""
+        self._cuts.settle()
         update.settle()
         together = account.together(self._group)
         states = random_states(self._group)

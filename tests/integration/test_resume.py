@@ -81,7 +81,8 @@ def test_a_retry_equals_the_run_that_was_never_interrupted_to_the_bit(place: Tra
     for number, ds in enumerate(DAYS):
         write_hashed_partition(config, place.store, ds, small_rows(64 * 5 + 7, seed=number))
     publish_checkpoint(place, config, DAYS[0], place.train(mortal(config, alive), DAYS[0]))
-    whole = place.train(mortal(config, alive), DAYS[1], "whole", cold_start=False)
+    still = {"every_steps": 4, "snapshot": False}  # the one stands still for its cuts, the other does not
+    whole = place.train(changed(mortal(config, alive), checkpoint=still), DAYS[1], "whole", cold_start=False)
 
     rng = np.random.default_rng(SEED)
     batch, trainer = int(rng.integers(9, 12)), int(rng.integers(3))
@@ -102,6 +103,7 @@ def test_a_retry_equals_the_run_that_was_never_interrupted_to_the_bit(place: Tra
     assert states[0] == states[1]
     one, other = metrics_of(whole), metrics_of(retried)
     assert other["resumed_at"] == [8] and one["resumed_at"] == []
+    assert (one["cuts"]["taken"], one["cuts"]["failed"], other["cuts"]["taken"]) == (2, 0, 0)
     for kept in ("before", "after", "slices", "staleness", "visits", "rows_skipped", "loss", "table_rows"):
         assert one[kept] == other[kept], kept
     assert one["before"] is not None and one["visits"]["trained"] == 2 * (64 * 5 + 7)

@@ -13,8 +13,10 @@ from persia_core.errors import RankFailed, StorageUnavailable
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.s3_store import S3Store
+from persia_core.handoff.sweep import LEAST_AGE_S, sweep
 from persia_core.launch.upload_cuts import CutUpload
 from tests.support.faulty_proxy import Fault, Request, Rule, faulty_proxy
+from tests.support.small_config import small_config
 from tests.unit.test_cuts import IDENTITY, write_cut
 
 
@@ -183,3 +185,14 @@ def test_whichever_request_fails_there_is_a_whole_cut_or_none_and_the_next_attem
             assert cuts_of(run_dir) == []
             assert stored(s3_store).steps() == [9], "what cannot be read is not taken for damaged"
     assert for_put > len(list(cut.directory.iterdir()))
+
+
+def test_a_cut_that_was_never_completed_is_swept(store: LocalStore, tmp_path: Path) -> None:
+    cuts = put(store, tmp_path / "run", 9, 10)
+    prefix = f"cuts/m/ds={IDENTITY.ds}/run/"
+    store.delete(f"{prefix}10/manifest.json")
+    later = max(info.modified for info in store.list(prefix)) + 2 * LEAST_AGE_S
+    found = sweep(small_config(name="m"), store, older_than_s=LEAST_AGE_S, now=later, apply=True)
+    assert [each.key for each in found.leftovers] == [f"{prefix}10/"]
+    assert cuts.newest_whole(tmp_path / "there", IDENTITY, after=0) is not None
+    assert {info.key.removeprefix(prefix).split("/")[0] for info in store.list(prefix)} == {"9"}

@@ -36,6 +36,21 @@ def nothing(_: dict[str, Any]) -> Iterator[Numbered]:
     return iter(())
 
 
+def test_requests_are_answered_while_batches_are_under_way(worker: _native.EmbeddingWorker) -> None:
+    """A save that was begun before is asked for so."""
+    with served(worker, 2, lambda _: batches(5)) as trainer:
+        trainer.tables.configure()
+        with trainer.pipeline() as pipeline:
+            for number, ready in enumerate(pipeline):
+                if number == 1:
+                    (first, *_) = trainer.tables.stats()
+                    assert int(str(first["requests"]["LOOKUP"])) >= 2  # type: ignore[index]
+                    with pytest.raises(_native.ServerError, match="NO_SAVE"):
+                        trainer.tables.finish_save()
+                pipeline.update(ready, ones(), 1.0)
+            pipeline.drain()
+
+
 def test_every_call_does_what_the_native_worker_does(worker: _native.EmbeddingWorker, tmp_path: Path) -> None:
     with served(worker, 2, lambda _: batches(5)) as trainer:
         trainer.tables.configure()

@@ -61,13 +61,16 @@ class TrainerService(Generic[Batch]):
             if request.kind == "train":
                 self._train(request.fields)
                 continue
-            try:
-                reply = self._answer(request)
-            except Exception as error:
-                reply = Message("error", error_fields(error))
-            self._control.send(reply, self._timeout_s)
+            self._reply_to(request)
             if request.kind == "leave":
                 return
+
+    def _reply_to(self, request: Message) -> None:
+        try:
+            reply = self._answer(request)
+        except Exception as error:
+            reply = Message("error", error_fields(error))
+        self._control.send(reply, self._timeout_s)
 
     def _answer(self, request: Message) -> Message:
         fields = request.fields
@@ -111,7 +114,9 @@ class TrainerService(Generic[Batch]):
         first = int(fields.get("start", 0))  # batches have the numbers of their steps
         with EmbeddingPipeline(self._worker, batches, self._staleness, first) as pipeline:
             forwarding = threading.Thread(target=self._forward, args=(pipeline,), name="embedding-forward")
+            asking = threading.Thread(target=self._answer_meanwhile, name="embedding-control")
             forwarding.start()
+            asking.start()
             try:
                 self._take_back(pipeline)
             except LineClosed:
@@ -119,10 +124,22 @@ class TrainerService(Generic[Batch]):
             finally:
                 self._stopping.set()
         forwarding.join()
+        asking.join()
         self._held.clear()
         if self._failure is not None:
             raise self._failure
         self._batches.send(Message("stopped"), self._timeout_s)
+
+    def _answer_meanwhile(self) -> None:
+        """Requests that come while batches are under way: how far a save is that was begun before."""
+        try:
+            while True:
+                self._reply_to(self._control.receive("a request", self._longest_wait_s, self._stopping))
+        except LineClosed:
+            return
+        except Exception as error:
+            self._failure = self._failure or error
+            self._failed.set()
 
     def _forward(self, pipeline: EmbeddingPipeline[Batch]) -> None:
         """Sends batches as they become ready; the permits bound how many."""

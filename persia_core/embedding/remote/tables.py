@@ -1,5 +1,6 @@
 """The calls that a trainer makes on its embedding worker between other stages of the run, one at a time."""
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,13 @@ class RemoteTables:
     """The native worker's calls, made by an embedding worker in a rank of its own.
 
     Each raises what the native worker raises there, and RankHung if the embedding worker does not answer.
+    Several threads may call.
     """
 
     def __init__(self, line: Line, timeout_s: float) -> None:
         self._line = line
         self._timeout_s = timeout_s
+        self._one_at_a_time = threading.Lock()
 
     def configure(self) -> None:
         self.call(Message("configure"))
@@ -69,8 +72,9 @@ class RemoteTables:
     def call(self, request: Message, timeouts: int = 1) -> Message:
         """The reply to a request. The embedding worker's own time limit, and its error, come first."""
         limit = (timeouts + 1) * self._timeout_s
-        self._line.send(request, limit)
-        reply = self._line.receive(request.kind, limit)
+        with self._one_at_a_time:
+            self._line.send(request, limit)
+            reply = self._line.receive(request.kind, limit)
         if reply.kind == "error":
             raise carried_error(reply.fields, self._line.peer)
         return reply
