@@ -2,6 +2,8 @@
 
 import json
 import logging
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,21 @@ class Records:
         return {record["seed"]: record for record in self.all() if record["key"] == key}
 
 
+def run_missing(run: Callable[[list[int]], None], missing: Callable[[], list[int]]) -> None:
+    """Run the seeds that are missing; those that a job which fails has not left are run once more.
+
+    Raises what the second job fails with.
+    """
+    if not (seeds := missing()):
+        return
+    try:
+        run(seeds)
+    except (RuntimeError, subprocess.TimeoutExpired) as error:
+        log.warning("a job has failed, and is run once more: %s", error)
+        if left := missing():
+            run(left)
+
+
 def run_setting(
     records: Records,
     store: StudyStore,
@@ -54,9 +71,8 @@ def run_setting(
     partitions = store.partitions(data)
     document = configured(data, setting, **changes)
     key = fingerprint(document, partitions.digests)
-    done = records.of(key)
-    missing = [seed for seed in seeds if seed not in done]
-    if missing and run:
+
+    def job(missing: list[int]) -> None:
         log.info("%s, %s: %d of %d seeds to run", data.name, setting.name, len(missing), len(seeds))
         study = StudyJob(
             days=list(data.days),
@@ -69,5 +85,8 @@ def run_setting(
             },
         )
         run_study_job(resolved(document, store.store_path), study)
-        done = records.of(key)
+
+    if run:
+        run_missing(job, lambda: [seed for seed in seeds if seed not in records.of(key)])
+    done = records.of(key)
     return {seed: done[seed] for seed in seeds if seed in done}

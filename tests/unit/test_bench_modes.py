@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from benchmarks.modes import Outcome, keep
 from benchmarks.study import raw
 from benchmarks.study.figures import auc_figures, paired, throughput_figures
 from benchmarks.study.plan import DATA, PERSIA_SETTING, SETTINGS, configured, fingerprint, resolved
-from benchmarks.study.records import Records
+from benchmarks.study.records import Records, run_missing
 from benchmarks.study.seeded import SeedWorker, key_of
 from persia_core._native import EmbeddingWorker
 
@@ -108,6 +109,31 @@ def test_batches_are_numbered_on_over_partitions_and_seeds() -> None:
     second.lookup(0, [], [], True)
     assert [batch for batch, _, training in recorder.asked if training] == [0, 1, 2, 3, 4, 5]
     assert second.stats() == "stats"
+
+
+@pytest.mark.parametrize(
+    ("fails", "asked", "left"),
+    [([], [[1, 2, 3]], []), ([2], [[1, 2, 3], [2, 3]], []), ([1, 1], [[1, 2, 3], [1, 2, 3]], [1, 2, 3])],
+)
+def test_a_job_that_fails_is_run_once_more_for_the_seeds_it_has_not_left(
+    fails: list[int], asked: list[list[int]], left: list[int]
+) -> None:
+    missing = [1, 2, 3]
+    found: list[list[int]] = []
+
+    def job(seeds: list[int]) -> None:
+        found.append(seeds)
+        for seed in seeds:
+            if fails and fails[0] == seed:
+                fails.pop(0)
+                raise RuntimeError(f"seed {seed}")
+            missing.remove(seed)
+
+    twice = len(fails) == 2
+    with pytest.raises(RuntimeError, match="seed 1") if twice else nullcontext():
+        run_missing(job, lambda: list(missing))
+    assert found == asked
+    assert missing == left
 
 
 def test_sessions_are_sampled_whole_and_a_missing_item_is_empty() -> None:
