@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
-    bench-spark bench-train bench-modes bench-checkpoint gpu-checks check clean
+    bench-spark bench-train bench-modes bench-checkpoint bench-serve gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -122,6 +122,9 @@ bench-train: setup $(BENCH_PACKAGES)/.installed ## training beside the dense par
 
 bench-spark: setup $(BENCH_PACKAGES)/.installed ## hashing with Spark beside a plain copy, Python and Polars (SMALL=1: tiny)
 	@PYTHONPATH=$(BENCH_PACKAGES) $(BIN)/python -m benchmarks.spark $(if $(SMALL),--small) $(ARGS)
+
+bench-serve: setup ## answers of `persia serve` under load, and its start; needs wrk (SMALL=1: tiny)
+	@$(BIN)/python -m benchmarks.serve $(if $(SMALL),--small) $(ARGS)
 
 check: lint types native-tests test ## what .ci/run runs, but for the fuzzing
 

@@ -3,7 +3,7 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
-from persia_core.commands import config, data, handoff, jobs, platform, retention, training, validation
+from persia_core.commands import config, data, handoff, jobs, platform, retention, serve, training, validation
 
 COMMANDS = (
     *platform.COMMANDS,
@@ -13,5 +13,6 @@ COMMANDS = (
     *validation.COMMANDS,
     *handoff.COMMANDS,
     *retention.COMMANDS,
+    *serve.COMMANDS,
     *config.COMMANDS,
 )

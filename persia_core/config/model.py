@@ -310,7 +310,9 @@ class ModelConfig(Section):
     def digest(self) -> str:
         """SHA-256 (hex) over all of the configuration but storage, retention, cuts and when it runs."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        return _digest(self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint", "airflow"} | unused))
+        return _digest(
+            self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint", "airflow"} | unused)
+        )
 
     def training_digest(self) -> str:
         """SHA-256 (hex) over what is trained and how; the same for every number of servers and trainers."""

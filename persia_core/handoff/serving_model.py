@@ -112,6 +112,13 @@ class ServingModel:
         )
         return self.network(torch.from_numpy(dense), embeddings)
 
+    def prepare(self) -> None:
+        """Load the dense network now, not at the first prediction. Raises Corrupt, EnvironmentProblem."""
+        if self.schema.graph is not None:
+            self.graph  # noqa: B018 - a property that is kept
+        else:
+            self.network  # noqa: B018
+
     @cached_property
     def graph(self) -> Any:
         """The dense network as it was exported, a callable. Raises Corrupt if it is no plain graph."""

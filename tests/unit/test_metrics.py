@@ -84,7 +84,13 @@ def test_a_sample_of_weight_n_counts_as_n_samples(samples: list[tuple[int, float
         assert found[name] == close, name
 
 
-@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1e6, allow_subnormal=False)), min_size=2, max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1e6, allow_subnormal=False)),
+        min_size=2,
+        max_size=30,
+    )
+)
 def test_weighted_auc_is_the_weight_of_ordered_pairs(samples: list[tuple[int, float, float]]) -> None:
     positives = [(score, weight) for label, score, weight in samples if label]
     negatives = [(score, weight) for label, score, weight in samples if not label]

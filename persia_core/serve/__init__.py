@@ -1,0 +1,1 @@
+"""The reference HTTP server: follows the champion, takes raw features, answers with probabilities."""
