@@ -1,4 +1,4 @@
-"""What the medium of a checkpoint allows: the same bytes written and read by programs that do nothing else."""
+"""What the medium of a checkpoint allows: the same bytes, moved by programs that do nothing else."""
 
 import mmap
 import os

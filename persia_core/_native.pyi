@@ -214,15 +214,17 @@ class EmbeddingWorker:
         """Wait until every server has acknowledged. ValueError if `pending` is finished already."""
     def save(self, directory: str) -> list[dict[str, object]]:
         """Every server writes `embedding-<server>.safetensors` to `directory`; rows and bytes of each."""
-    def begin_save(self, directory: str) -> None:
+    def begin_save(self, directory: str, kind: str = "full", cut: int = 0) -> None:
         """The same, written by processes with a snapshot of the tables as they are now: returns at once.
 
-        ServerError while batches are outstanding, or while a save is under way.
+        `kind` is "full", "base" or "delta": a delta holds what has changed since the last base or delta.
+        Both have a number `cut` above 0, each its own; see docs/formats/checkpoint.md. ServerError while
+        batches are outstanding, while a save is under way, or for a delta of nothing.
         """
     def finish_save(self) -> list[dict[str, object]] | None:
-        """What `save` would have returned; None if not all servers are done yet. ServerError if one has failed."""
+        """What `save` would have returned; None if not all are done. ServerError if one has failed."""
     def give_up_save(self) -> None:
-        """End a save that is under way; what it has written is to be thrown away. No error if there is none."""
+        """End a save that is under way, if there is one; throw away what it has written."""
     def load(self, paths: list[str]) -> list[dict[str, object]]:
         """Every server reads all parts and keeps the rows that are its own. Tables must be empty."""
     def advance_day(self, day: int) -> None:

@@ -226,6 +226,18 @@ nb::list save(Worker& worker, const std::string& directory) {
   return parts_of(without_gil([&] { return worker.save(directory); }));
 }
 
+void begin_save(Worker& worker, const std::string& directory, const std::string& kind, std::uint64_t cut) {
+  SaveKind wanted = SaveKind::kFull;
+  if (kind == "base") {
+    wanted = SaveKind::kBase;
+  } else if (kind == "delta") {
+    wanted = SaveKind::kDelta;
+  } else if (kind != "full") {
+    throw std::invalid_argument("kind must be full, base or delta, not " + kind);
+  }
+  without_gil([&] { worker.begin_save(directory, wanted, cut); });
+}
+
 nb::object finish_save(Worker& worker) {
   const auto replies = without_gil([&] { return worker.finish_save(); });
   return replies ? nb::object(parts_of(*replies)) : nb::object(nb::none());
@@ -292,7 +304,7 @@ void bind_worker(nb::module_& module) {
       .def("begin_discard", &Worker::begin_discard, nb::arg("lookup"), release)
       .def("finish_return", &finish_return, nb::arg("pending"))
       .def("save", &save, nb::arg("directory"))
-      .def("begin_save", &Worker::begin_save, nb::arg("directory"), release)
+      .def("begin_save", &begin_save, nb::arg("directory"), nb::arg("kind") = "full", nb::arg("cut") = 0)
       .def("finish_save", &finish_save)
       .def("give_up_save", &Worker::give_up_save, release)
       .def("load", &load, nb::arg("paths"))

@@ -47,7 +47,7 @@ SaveRequest Sandbox::confine(const SaveRequest& request) const {
 }
 
 BeginSaveRequest Sandbox::confine(const BeginSaveRequest& request) const {
-  return {confine(SaveRequest{request.directory}).directory};
+  return {confine(SaveRequest{request.directory}).directory, request.kind, request.cut};
 }
 
 LoadRequest Sandbox::confine(const LoadRequest& request) const {

@@ -77,6 +77,23 @@ std::map<std::string, Bytes> hybrid() {
                                .request(MessageType::kLoad, LoadRequest{{"a"}}.encode(), 0, Channel::kControl)
                                .request(MessageType::kSave, SaveRequest{"c"}.encode(), 0, Channel::kControl)
                                .take();
+  seeds["snapshots"] =
+      ProgramWriter(0)
+          .request(MessageType::kFinishSave, FinishSaveRequest{}.encode(), 0, Channel::kControl)
+          .request(MessageType::kBeginSave, BeginSaveRequest{"a", SaveKind::kDelta, 3}.encode(), 0,
+                   Channel::kControl)
+          .request(kLookup, lookup(1, true, {5, 6}, {kItem + 1}))
+          .request(kDiscard, DiscardRequest{1}.encode(), 0, Channel::kUpdate)
+          .request(MessageType::kBeginSave, BeginSaveRequest{"a", SaveKind::kBase, 1}.encode(), 0,
+                   Channel::kControl)
+          .request(MessageType::kFinishSave, FinishSaveRequest{}.encode(), 0, Channel::kControl)
+          .request(kLookup, lookup(2, true, {6, 7}, {kItem + 2}))
+          .request(kUpdate, update(2, {6, 7}, 1), 0, Channel::kUpdate)
+          .request(MessageType::kBeginSave, BeginSaveRequest{"a", SaveKind::kDelta, 2}.encode(), 0,
+                   Channel::kControl)
+          .request(MessageType::kFinishSave, FinishSaveRequest{true}.encode(), 0, Channel::kControl)
+          .request(MessageType::kBeginSave, BeginSaveRequest{"a"}.encode(), 0, Channel::kControl)
+          .take();
   seeds["load_missing"] = ProgramWriter(0)
                               .request(MessageType::kLoad, LoadRequest{{"a", "b", "c"}}.encode())
                               .request(MessageType::kLoad, LoadRequest{{"d"}}.encode())

@@ -178,7 +178,7 @@ void Session::accept(const Asked& asked, const Bytes& payload) {
     case MessageType::kBeginSave:
       require(configured_ && decode_canonical<BeginSaveRequest>(asked.payload) && payload.empty(),
               "only a right BEGIN_SAVE is accepted");
-      settle_save();
+      settle_save(*decode_canonical<BeginSaveRequest>(asked.payload));
       return;
     case MessageType::kFinishSave: {
       const auto request = decode_canonical<FinishSaveRequest>(asked.payload);
@@ -245,7 +245,7 @@ void Session::check_saved_part(const SaveReply& reply) const {
   require(LoadReply::decode(frame.payload).rows == reply.rows, "all rows that were saved are loaded");
 }
 
-void Session::settle_save() {
+void Session::settle_save(const BeginSaveRequest& request) {
   std::uint64_t& last = last_sequence_[{0, 2}];
   const Bytes payload = FinishSaveRequest{}.encode();
   while (last < kLastSequence) {
@@ -254,7 +254,10 @@ void Session::settle_save() {
     const Frame frame = parse_frame(replies.at(0).frame);
     if (frame.header.type == MessageType::kError) return;
     const FinishSaveReply reply = FinishSaveReply::decode(frame.payload);
-    if (reply.done) return check_saved_part(reply.part);
+    if (reply.done) {
+      if (request.kind != SaveKind::kDelta) check_saved_part(reply.part);
+      return;
+    }
     std::this_thread::yield();
   }
 }

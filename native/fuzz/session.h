@@ -39,7 +39,7 @@ class Session {
   std::optional<Counters> counters();
   std::optional<Bytes> known_rows();
   // Until a save on a snapshot is done or has failed: so that an input always does the same.
-  void settle_save();
+  void settle_save(const BeginSaveRequest& request);
   bool receive(const Outgoing& reply);
   void accept(const Asked& asked, const Bytes& payload);
   void check_lookup(const LookupRequest& request, const LookupReply& reply) const;

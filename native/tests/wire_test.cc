@@ -25,7 +25,16 @@ std::string hex(const Bytes& bytes) {
 
 // The worked example of docs/formats/wire.md.
 TEST(golden_payloads_of_a_save_on_a_snapshot) {
-  CHECK(hex(BeginSaveRequest{"/a"}.encode()) == "020000002f61");
+  CHECK(hex(BeginSaveRequest{"/a"}.encode()) ==
+        "020000002f61"
+        "00000000"
+        "0000000000000000");
+  CHECK(hex(BeginSaveRequest{"/a", SaveKind::kDelta, 7}.encode()) ==
+        "020000002f61"
+        "02000000"
+        "0700000000000000");
+  const Bytes without_cut = BeginSaveRequest{"/a", SaveKind::kBase, 0}.encode();
+  CHECK_THROWS(RequestError, BeginSaveRequest::decode(without_cut));
   CHECK(hex(FinishSaveRequest{}.encode()) == "00000000");
   CHECK(hex(FinishSaveRequest{true}.encode()) == "01000000");
   CHECK(hex(FinishSaveReply{}.encode()) ==

@@ -96,6 +96,8 @@ def part_header(path: Path) -> PartHeader:
         length = int.from_bytes(file.read(8), "little")
         entries = json.loads(file.read(length))
     metadata = entries.pop("__metadata__", {})
+    if "follows" in metadata:
+        raise Corrupt(f"{path}: is a delta: its table is elsewhere", "compact it with its base first")
     tensors = {
         name: PartTensor(entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
         for name, entry in entries.items()

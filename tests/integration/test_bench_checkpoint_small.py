@@ -1,4 +1,4 @@
-"""The benchmark of checkpoints runs and writes every figure. The size is small: how large they are says nothing."""
+"""The benchmark of checkpoints writes every figure. The size is small: how large they are says nothing."""
 
 import json
 import math

@@ -96,7 +96,7 @@ def test_a_snapshot_holds_what_was_there_when_it_began(
         tensors = load_file(part)
         rows |= dict(zip(map(int, tensors["user.ids"]), tensors["user.weights"], strict=True))
     assert sorted(rows) == sorted(map(int, ids[0]))
-    np.testing.assert_array_equal(np.stack([rows[int(id)] for id in ids[0]]), before)
+    np.testing.assert_array_equal(np.stack([rows[int(key)] for key in ids[0]]), before)
     worker.begin_save(str(folder(tmp_path / "later")))
     finish(worker)
     worker.save(str(folder(tmp_path / "later whole")))

@@ -110,7 +110,7 @@ def test_a_save_on_a_snapshot_is_begun_and_asked_for(tmp_path: Path) -> None:
     assert client.send(DISCARD, struct.pack("<Q", 1)) is None
     assert client.send(finish, struct.pack("<I", 0)) == 30  # NO_SAVE
     path = str(tmp_path).encode()
-    assert client.send(begin, struct.pack("<I", len(path)) + path) is None
+    assert client.send(begin, struct.pack("<I", len(path)) + path + bytes(12)) is None
     while True:
         client.sequence += 1
         request = frame(finish, client.sequence, struct.pack("<I", 0))

@@ -41,6 +41,7 @@ enum class ErrorCode : std::uint32_t {
   kSaveUnderWay = 29,
   kNoSave = 30,
   kSaveFailed = 31,
+  kNoBase = 32,
 };
 
 // "STALENESS_EXCEEDED" and so on; "UNKNOWN" for a number that this version does not know.

@@ -98,9 +98,17 @@ struct SaveReply {
   static SaveReply decode(std::span<const std::byte> payload);
 };
 
+enum class SaveKind : std::uint32_t {
+  kFull = 0,   // all rows; of no chain
+  kBase = 1,   // all rows; deltas may follow
+  kDelta = 2,  // what has changed since the last base or delta
+};
+
 // A save on a snapshot, while the server goes on.
 struct BeginSaveRequest {
   std::string directory;
+  SaveKind kind = SaveKind::kFull;
+  std::uint64_t cut = 0;  // of a base or a delta: its number, which no other one has
 
   Bytes encode() const;
   static BeginSaveRequest decode(std::span<const std::byte> payload);

@@ -10,6 +10,8 @@
 namespace persia {
 
 inline constexpr const char* kPartFormat = "persia-embedding-2";
+inline constexpr const char* kCutKey = "cut";          // only of parts of a chain
+inline constexpr const char* kFollowsKey = "follows";  // only of deltas
 
 const char* dtype_of(WeightType type);                            // of a tensor of weights
 std::string hex64(std::uint64_t value);                           // 16 hex digits

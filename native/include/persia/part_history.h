@@ -23,6 +23,9 @@ struct SmallTensor {
 // Those of one table, in the order in which they lie in the part.
 std::vector<SmallTensor> history_tensors(const std::string& table, const EmbeddingStore& store);
 
+// `<table>.removed_ids` of a delta.
+SmallTensor removed_tensor(const std::string& table, const EmbeddingStore& store);
+
 // From the values of `<table>.clock` [0 or 1] and `<table>.days` [d, 2]. Throws std::invalid_argument.
 TableClock clock_from(std::span<const std::uint64_t> clock, std::span<const std::uint64_t> days);
 

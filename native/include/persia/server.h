@@ -65,6 +65,7 @@ class Server {
     TableSet tables;
     StalenessTracker staleness;
     std::uint64_t step = 0;  // updates applied
+    std::uint64_t cut = 0;   // that changes are counted from; 0: none
   };
   // An UPDATE or DISCARD of mode sync that waits for the other trainers'.
   struct Held {
@@ -82,6 +83,8 @@ class Server {
   Bytes save(std::span<const std::byte> payload);
   Bytes begin_save(std::span<const std::byte> payload);
   Bytes finish_save(std::span<const std::byte> payload);
+  std::optional<SaveReply> poll_save();
+  void settle_cut(bool written);
   void require_cut(const Configured& state);
   Bytes load(std::span<const std::byte> payload);
   Bytes advance_day(std::span<const std::byte> payload);
@@ -107,6 +110,8 @@ class Server {
   std::map<MessageType, std::uint64_t> requests_;
   std::map<ErrorCode, std::uint64_t> errors_;
   std::unique_ptr<BackgroundSave> background_;  // the last one, also when it is done
+  std::uint64_t written_cut_ = 0;               // that it has written
+  std::uint64_t cut_under_way_ = 0;             // that it writes, until it is known whether it did
   bool stopped_ = false;
 };
 

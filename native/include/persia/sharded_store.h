@@ -61,7 +61,11 @@ class ShardedStore final : public EmbeddingStore {
               std::uint32_t last_used) override;
   std::optional<std::uint64_t> insert_block(std::uint32_t shard, const RowBlock& block) override;
   void expect(std::uint64_t rows) override;
-  void append_places(std::uint32_t shard, std::vector<Place>& places) const override;
+  void append_places(std::uint32_t shard, bool changed, std::vector<Place>& places) const override;
+  void append_removed(std::uint32_t shard, std::vector<std::uint64_t>& ids) const override;
+  void start_log() override;
+  void cut() override;
+  void settle_cut(bool written) override;
   RowMemory memory_of(const Place& place) const override;
   std::size_t read(Cursor& cursor, std::span<Row> rows) const override;
   TableHistory history() const override;

@@ -120,8 +120,15 @@ class EmbeddingStore {
   virtual void expect(std::uint64_t rows) = 0;
   // Independent parts of the table: different threads may use different ones.
   virtual std::uint32_t shards() const { return 1; }
-  // The places of all rows of a shard, in no particular order, to the end of `places`.
-  virtual void append_places(std::uint32_t shard, std::vector<Place>& places) const = 0;
+  // The places of the rows of a shard, in no particular order, to the end of `places`: of all, or of those
+  // that the last cut has set apart.
+  virtual void append_places(std::uint32_t shard, bool changed, std::vector<Place>& places) const = 0;
+  // Ids that had a row at the cut before the last one, and have none now; some may come twice.
+  virtual void append_removed(std::uint32_t shard, std::vector<std::uint64_t>& ids) const = 0;
+  // Changes are counted from now on (see ChangeLog).
+  virtual void start_log() = 0;
+  virtual void cut() = 0;
+  virtual void settle_cut(bool written) = 0;
   virtual RowMemory memory_of(const Place& place) const = 0;
   // The next rows from `cursor` on, in no particular order; how many. Fewer than there is room for, if no
   // more are left.

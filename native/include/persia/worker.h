@@ -99,7 +99,7 @@ class Worker {
   void discard(LookedUp& lookup);
   std::vector<SaveReply> save(const std::string& directory);
   // A save on a snapshot: servers go on at once. If one of them refuses, the others give theirs up.
-  void begin_save(const std::string& directory);
+  void begin_save(const std::string& directory, SaveKind kind, std::uint64_t cut);
   // Nothing until all servers are done. If one has failed, the others give theirs up.
   std::optional<std::vector<SaveReply>> finish_save();
   void give_up_save();

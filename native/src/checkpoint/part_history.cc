@@ -43,6 +43,14 @@ std::vector<SmallTensor> history_tensors(const std::string& table, const Embeddi
   return tensors;
 }
 
+SmallTensor removed_tensor(const std::string& table, const EmbeddingStore& store) {
+  std::vector<std::uint64_t> ids;
+  for (std::uint32_t shard = 0; shard < store.shards(); ++shard) store.append_removed(shard, ids);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return of_u64(table + ".removed_ids", {ids.size()}, ids);
+}
+
 TableClock clock_from(std::span<const std::uint64_t> clock, std::span<const std::uint64_t> days) {
   TableClock result;
   for (const std::uint64_t value : clock) {

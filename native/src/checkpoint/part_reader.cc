@@ -1,6 +1,7 @@
 #include "part_reader.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "persia/codec.h"
 #include "persia/error.h"
@@ -134,10 +135,43 @@ std::string PartReader::metadata(const std::string& key) const {
   return found->second;
 }
 
-void PartReader::check_tables(const std::vector<TableSpec>& tables, const Stores& stores) const {
+std::uint64_t PartReader::cut_number(const std::string& key) const {
+  const std::string text = metadata(key);
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (error != std::errc() || number == 0 || hex64(number) != text)
+    corrupt("metadata " + key + " is no number of a cut");
+  return number;
+}
+
+void PartReader::read_cut() {
+  std::size_t expected = 3;
+  if (header_.metadata.contains(kCutKey)) {
+    cut_.number = cut_number(kCutKey);
+    ++expected;
+  }
+  if (header_.metadata.contains(kFollowsKey)) {
+    cut_.follows = cut_number(kFollowsKey);
+    if (cut_.number == 0 || cut_.number == *cut_.follows) corrupt("a delta follows another cut than its own");
+    ++expected;
+  }
+  if (header_.metadata.size() != expected) corrupt("there is unknown metadata");
+}
+
+std::vector<std::uint64_t> PartReader::removed(const TableSpec& table) const {
+  std::vector<std::uint64_t> ids = whole<std::uint64_t>(table.name + ".removed_ids");
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (!table.owns(ids[i]))
+      corrupt("removed id " + hex64(ids[i]) + " has not the prefix of table " + table.name);
+    if (i > 0 && ids[i] <= ids[i - 1]) corrupt("the removed ids of table " + table.name + " do not ascend");
+  }
+  return ids;
+}
+
+void PartReader::check_tables(const std::vector<TableSpec>& tables, const Stores& stores) {
   if (metadata("format") != kPartFormat)
     corrupt("is no embedding part: format is not " + std::string(kPartFormat));
-  if (header_.metadata.size() != 3) corrupt("there is unknown metadata");
+  read_cut();
   const std::string expected = optimizers_of(tables);
   if (metadata("optimizers") != expected) {
     mismatch("was saved with tables and optimizers " + metadata("optimizers") + ", configured are " +
@@ -158,6 +192,12 @@ void PartReader::check_tables(const std::vector<TableSpec>& tables, const Stores
     expected_tensors += check_optional(tables[t].name + ".last_used", ids.shape[0], 0);
     expected_tensors += check_optional(tables[t].name + ".clock", 1, 0);
     expected_tensors += check_optional(tables[t].name + ".days", std::nullopt, 2);
+    if (cut_.follows) {
+      const Tensor removed = find(tables[t].name + ".removed_ids", "U64");
+      if (removed.shape.size() != 1)
+        corrupt("tensor " + tables[t].name + ".removed_ids has not one dimension");
+      ++expected_tensors;
+    }
     expected_tensors += check_optional(tables[t].name + ".seen_ids", std::nullopt, 0);
     expected_tensors += check_optional(tables[t].name + ".sightings", std::nullopt, 0, "U8");
   }

@@ -28,6 +28,9 @@ class PartReader {
   void add_sightings(const TableSpec& table, SightingsReader& reader) const;
   TableClock clock(const TableSpec& table) const;
   std::uint64_t rows(const TableSpec& table) const;
+  const CutName& cut() const { return cut_; }
+  // Ascending; of a delta.
+  std::vector<std::uint64_t> removed(const TableSpec& table) const;
   // Against the checksum: reads all of it.
   void check_data() const;
   // Checks every id, also of rows that belong to other servers. How many belong to this one.
@@ -41,11 +44,13 @@ class PartReader {
   void read_state(const TableSpec& table, std::uint64_t first, std::span<float> state) const;
 
   [[noreturn]] void corrupt(const std::string& what) const;
+  [[noreturn]] void mismatch(const std::string& what) const;
 
  private:
-  [[noreturn]] void mismatch(const std::string& what) const;
   std::string metadata(const std::string& key) const;
-  void check_tables(const std::vector<TableSpec>& tables, const Stores& stores) const;
+  std::uint64_t cut_number(const std::string& key) const;
+  void read_cut();
+  void check_tables(const std::vector<TableSpec>& tables, const Stores& stores);
   Tensor find(const std::string& name, const char* dtype) const;
   std::size_t check_optional(const std::string& name, std::optional<std::uint64_t> rows, std::uint64_t width,
                              const char* dtype = "U64") const;
@@ -63,6 +68,7 @@ class PartReader {
   std::uint64_t data_start_ = 0;
   std::uint64_t data_size_ = 0;
   SafetensorsHeader header_;
+  CutName cut_;
 };
 
 }  // namespace persia

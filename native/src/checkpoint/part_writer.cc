@@ -52,8 +52,9 @@ void copy_rows(const EmbeddingStore& store, std::span<const Place> places, std::
 // one of them is aligned to its elements, as readers want them that map the file.
 class PartWriter {
  public:
-  PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step, ThreadTeam* team)
-      : tables_(tables), team_(team), places_(tables.size()), step_(step) {
+  PartWriter(const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step, ThreadTeam* team,
+             const CutName& cut)
+      : tables_(tables), team_(team), cut_(cut), places_(tables.size()), step_(step) {
     for (std::size_t t = 0; t < tables.size(); ++t) add_table(t, tables[t], *stores[t]);
     add("step", "U64", {1},
         [this](std::uint64_t, std::size_t, std::byte* to) { std::memcpy(to, &step_, sizeof step_); });
@@ -99,7 +100,7 @@ class PartWriter {
   }
 
   void add_table(std::size_t t, const TableSpec& table, const EmbeddingStore& store) {
-    places_[t] = sorted_places(store, table, team_);
+    places_[t] = sorted_places(store, table, cut_.follows.has_value(), team_);
     const std::vector<Place>& places = places_[t];
     const std::uint64_t rows = places.size();
     const std::string& name = table.name;
@@ -129,7 +130,9 @@ class PartWriter {
             copy_rows(store, std::span(places).subspan(first, count), state_bytes, state, to);
           });
     }
-    for (SmallTensor& each : history_tensors(name, store)) {
+    std::vector<SmallTensor> small = history_tensors(name, store);
+    if (cut_.follows) small.push_back(removed_tensor(name, store));
+    for (SmallTensor& each : small) {
       std::uint64_t item = element_bytes(each.dtype);
       for (std::size_t i = 1; i < each.shape.size(); ++i) item *= each.shape[i];
       add(each.name, each.dtype, each.shape,
@@ -143,6 +146,8 @@ class PartWriter {
     SafetensorsHeader header;
     header.metadata = {
         {"format", kPartFormat}, {"optimizers", optimizers_of(tables_)}, {"data_xxh64", hex64(checksum)}};
+    if (cut_.number != 0) header.metadata[kCutKey] = hex64(cut_.number);
+    if (cut_.follows) header.metadata[kFollowsKey] = hex64(*cut_.follows);
     for (const Planned& each : planned_) header.tensors[each.name] = each.tensor;
     const std::string json = write_safetensors_header(header);
     Writer writer;
@@ -153,6 +158,7 @@ class PartWriter {
 
   const std::vector<TableSpec>& tables_;
   ThreadTeam* team_;
+  CutName cut_;
   std::vector<Planned> planned_;
   std::vector<std::vector<Place>> places_;  // of each table, ids ascending
   std::uint64_t step_;
@@ -196,15 +202,15 @@ std::string optimizers_of(const std::vector<TableSpec>& tables) {
 
 PartSize write_part(const std::filesystem::path& directory, std::uint32_t server,
                     const std::vector<TableSpec>& tables, const Stores& stores, std::uint64_t step,
-                    ThreadTeam* team) {
+                    ThreadTeam* team, const CutName& cut) {
   const std::filesystem::path path = directory / part_name(server);
   const std::filesystem::path temporary = temporary_part(directory, server);
   // A crashed attempt may have left its temporary file: only this server writes that name.
   if (::unlink(temporary.c_str()) != 0 && errno != ENOENT) fail_io("remove", temporary, errno);
-  PartSize size{.step = step};
+  PartSize size{.step = step, .cut = cut.number};
   File file = File::create(temporary);
   try {
-    PartWriter writer(tables, stores, step, team);
+    PartWriter writer(tables, stores, step, team, cut);
     writer.write(file);
     size.rows = writer.rows();
     size.bytes = file.size();

@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "chain.h"
 #include "on_all_threads.h"
 #include "part_reader.h"
 #include "persia/checkpoint.h"
@@ -10,6 +11,7 @@
 #include "persia/error.h"
 #include "persia/floats.h"
 #include "persia/gradient_sum.h"
+#include "persia/id_index.h"
 #include "persia/ids.h"
 #include "persia/part_format.h"
 #include "persia/weight_type.h"
@@ -39,7 +41,9 @@ class TableLoader {
     block_rows_ = std::max<std::uint64_t>(slices_, slices_ * kBlockBytes / row_bytes);
   }
 
-  void load(std::uint32_t server, std::uint32_t servers) {
+  // Without the ids in `decided`. How many rows there were.
+  std::uint64_t load(std::uint32_t server, std::uint32_t servers, const IdIndex& decided) {
+    std::uint64_t loaded = 0;
     const std::uint64_t rows = part_.rows(table_);
     for (std::uint64_t first = 0; first < rows; first += block_rows_) {
       const auto count = static_cast<std::size_t>(std::min(block_rows_, rows - first));
@@ -47,10 +51,13 @@ class TableLoader {
       part_.read_ids(table_, first, ids_);
       chosen_.clear();
       for (std::uint32_t i = 0; i < count; ++i) {
-        if (server_of(ids_[i], servers) == server) chosen_.push_back(i);
+        if (server_of(ids_[i], servers) != server) continue;
+        if (decided.size() == 0 || decided.find(ids_[i]) == IdIndex::kAbsent) chosen_.push_back(i);
       }
       if (!chosen_.empty()) load_block(first, count);
+      loaded += chosen_.size();
     }
+    return loaded;
   }
 
  private:
@@ -117,47 +124,75 @@ class TableLoader {
   FloatBlock state_;
 };
 
+// What a delta says of ids of this server is newer than what parts before it say.
+void decide(const PartReader& part, const TableSpec& table, std::uint32_t server, std::uint32_t servers,
+            IdIndex& decided) {
+  const auto add = [&](std::span<const std::uint64_t> ids) {
+    for (const std::uint64_t id : ids) {
+      if (server_of(id, servers) == server) decided.insert(id);
+    }
+  };
+  std::vector<std::uint64_t> ids(std::min<std::uint64_t>(part.rows(table), kBlockBytes / 8));
+  for (std::uint64_t first = 0; first < part.rows(table); first += ids.size()) {
+    const auto block = std::span(ids).first(std::min<std::uint64_t>(ids.size(), part.rows(table) - first));
+    part.read_ids(table, first, block);
+    add(block);
+  }
+  add(part.removed(table));
+}
+
 }  // namespace
 
 PartSize read_parts(const std::vector<std::string>& paths, std::uint32_t server, std::uint32_t servers,
                     const std::vector<TableSpec>& tables, Stores& stores, ThreadTeam* team) {
   PartSize size;
-  std::vector<std::vector<TableClock>> clocks(tables.size());  // of each table, of each part
-  std::vector<SightingsReader> sightings;
-  for (const TableSpec& table : tables) sightings.emplace_back(table, server, servers);
+  std::vector<PartReader> parts;
   std::vector<std::vector<std::uint64_t>> own(paths.size());  // rows, of each part, of each table
   std::vector<std::uint64_t> own_of_table(tables.size(), 0);
   for (std::size_t p = 0; p < paths.size(); ++p) {
-    const PartReader part(paths[p], tables, stores);
+    const PartReader& part = parts.emplace_back(paths[p], tables, stores);
     size.step = std::max(size.step, part.step());
     std::uint64_t own_rows = 0;
     std::uint64_t all_rows = 0;
     for (std::size_t t = 0; t < tables.size(); ++t) {
-      clocks[t].push_back(part.clock(tables[t]));
-      part.add_sightings(tables[t], sightings[t]);
       own[p].push_back(part.count_own(tables[t], server, servers));
       own_of_table[t] += own[p][t];
       own_rows += own[p][t];
       all_rows += part.rows(tables[t]);
     }
     // Every row belongs to one server, which checks all of the part that it is in.
-    if (own_rows > 0 || all_rows == 0) {
+    if (own_rows > 0 || all_rows == 0 || part.cut().follows) {
       part.check_data();
       size.bytes += part.bytes();
     }
   }
-  std::vector<MergedClock> merged;
+  const Chain chain = chain_of(parts);
+  if (chain.empty()) return size;
+  size.cut = parts[chain.back().front()].cut().number;
   for (std::size_t t = 0; t < tables.size(); ++t) {
-    merged.emplace_back(std::move(clocks[t]));
-    stores[t]->restore({merged[t].merged(), sightings[t].seen()});
+    // What a table remembers beside its rows is in every part of the last cut.
+    std::vector<TableClock> clocks;
+    SightingsReader sightings(tables[t], server, servers);
+    for (const std::size_t p : chain.back()) {
+      clocks.push_back(parts[p].clock(tables[t]));
+      parts[p].add_sightings(tables[t], sightings);
+    }
+    if (chain.size() > 1) require_one_clock(parts[chain.back().front()], tables[t], clocks);
+    const MergedClock merged(std::move(clocks));
+    stores[t]->restore({merged.merged(), sightings.seen()});
     stores[t]->expect(own_of_table[t]);
-  }
-  for (std::size_t p = 0; p < paths.size(); ++p) {
-    const PartReader part(paths[p], tables, stores);
-    for (std::size_t t = 0; t < tables.size(); ++t) {
-      if (own[p][t] == 0) continue;
-      TableLoader(part, tables[t], merged[t], p, *stores[t], team).load(server, servers);
-      size.rows += own[p][t];
+    IdIndex decided;
+    for (std::size_t link = chain.size(); link-- > 0;) {
+      for (std::size_t n = 0; n < chain[link].size(); ++n) {
+        const std::size_t p = chain[link][n];
+        if (own[p][t] == 0) continue;
+        const std::size_t number = link + 1 == chain.size() ? n : 0;  // before: the clocks are one
+        TableLoader loader(parts[p], tables[t], merged, number, *stores[t], team);
+        size.rows += loader.load(server, servers, decided);
+      }
+      for (const std::size_t p : chain[link]) {
+        if (link > 0) decide(parts[p], tables[t], server, servers, decided);
+      }
     }
   }
   return size;

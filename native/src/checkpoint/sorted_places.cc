@@ -46,14 +46,15 @@ void sort_range(std::span<const std::vector<Place>* const> pieces, std::uint64_t
 
 }  // namespace
 
-std::vector<Place> sorted_places(const EmbeddingStore& store, const TableSpec& table, ThreadTeam* team) {
+std::vector<Place> sorted_places(const EmbeddingStore& store, const TableSpec& table, bool changed,
+                                 ThreadTeam* team) {
   const std::uint32_t shards = store.shards();
   const std::uint64_t ranges = team != nullptr ? team->size() : 1;
   std::vector<std::vector<std::vector<Place>>> pieces(shards);  // by shard and range
   on_all_threads(team, shards, [&](std::uint32_t shard) {
     pieces[shard].resize(ranges);
     std::vector<Place> all;
-    store.append_places(shard, all);
+    store.append_places(shard, changed, all);
     if (ranges == 1) {
       pieces[shard][0] = std::move(all);
       return;

@@ -166,63 +166,10 @@ Bytes Server::lookup(const FrameHeader& header, std::span<const std::byte> paylo
   return std::move(draft.frame);
 }
 
-// Throws unless what the tables hold now is a consistent cut, and nobody else is writing it.
-void Server::require_cut(const Configured& state) {
-  if (state.staleness.any_outstanding()) {
-    throw RequestError(ErrorCode::kBatchesOutstanding,
-                       "batches are outstanding: this would be no consistent cut");
-  }
-  bool under_way = false;
-  try {
-    under_way = background_ && !background_->poll();
-  } catch (const RequestError&) {  // it has failed, which FINISH_SAVE says
-  }
-  if (under_way)
-    throw RequestError(ErrorCode::kSaveUnderWay, "a save is under way: FINISH_SAVE it, or give it up");
-}
-
-Bytes Server::save(std::span<const std::byte> payload) {
-  const Configured& state = configured();
-  const SaveRequest request = SaveRequest::decode(payload);
-  require_cut(state);
-  const PartSize size =
-      write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step, &team_);
-  return SaveReply{part_name(index_), size.rows, size.bytes}.encode();
-}
-
-Bytes Server::begin_save(std::span<const std::byte> payload) {
-  const Configured& state = configured();
-  const BeginSaveRequest request = BeginSaveRequest::decode(payload);
-  require_cut(state);
-  background_.reset();
-  // Between two requests the helpers of the team sleep: nobody changes the tables, and the snapshot is one
-  // cut.
-  background_ = std::make_unique<BackgroundSave>(temporary_part(request.directory, index_), [&] {
-    const PartSize size =
-        write_part(request.directory, index_, state.request.tables, state.tables.stores(), state.step);
-    return SaveReply{part_name(index_), size.rows, size.bytes};
-  });
-  return {};
-}
-
-Bytes Server::finish_save(std::span<const std::byte> payload) {
-  static_cast<void>(configured());
-  const FinishSaveRequest request = FinishSaveRequest::decode(payload);
-  if (request.give_up) {
-    background_.reset();
-    return FinishSaveReply{}.encode();
-  }
-  if (!background_) throw RequestError(ErrorCode::kNoSave, "no save was begun");
-  const std::optional<SaveReply> done = background_->poll();
-  return (done ? FinishSaveReply{true, *done} : FinishSaveReply{}).encode();
-}
-
 Bytes Server::load(std::span<const std::byte> payload) {
   Configured& state = configured();
   const LoadRequest request = LoadRequest::decode(payload);
-  if (state.staleness.any_outstanding()) {
-    throw RequestError(ErrorCode::kBatchesOutstanding, "batches are outstanding");
-  }
+  require_cut(state);
   const std::vector<TableSpec>& tables = state.request.tables;
   for (std::size_t t = 0; t < tables.size(); ++t) {
     if (state.tables.stores()[t]->statistics().rows > 0)
@@ -231,8 +178,12 @@ Bytes Server::load(std::span<const std::byte> payload) {
   TableSet fresh(tables, state.request.seed, state.request.servers, team_);
   const PartSize size =
       read_parts(request.paths, index_, state.request.servers, tables, fresh.stores(), &team_);
+  if (size.cut != 0) {
+    for (const auto& store : fresh.stores()) store->start_log();
+  }
   state.tables = std::move(fresh);
   state.step = size.step;
+  state.cut = size.cut;
   return LoadReply{size.rows, size.bytes}.encode();
 }
 

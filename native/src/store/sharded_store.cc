@@ -111,8 +111,24 @@ void ShardedStore::expect(std::uint64_t rows) {
   team_->run([&](std::uint32_t s) { shards_[s]->expect(rows / shards()); });
 }
 
-void ShardedStore::append_places(std::uint32_t shard, std::vector<Place>& places) const {
-  shards_[shard]->append_places(0, places);
+void ShardedStore::append_places(std::uint32_t shard, bool changed, std::vector<Place>& places) const {
+  shards_[shard]->append_places(0, changed, places);
+}
+
+void ShardedStore::append_removed(std::uint32_t shard, std::vector<std::uint64_t>& ids) const {
+  shards_[shard]->append_removed(0, ids);
+}
+
+void ShardedStore::start_log() {
+  team_->run([&](std::uint32_t s) { shards_[s]->start_log(); });
+}
+
+void ShardedStore::cut() {
+  team_->run([&](std::uint32_t s) { shards_[s]->cut(); });
+}
+
+void ShardedStore::settle_cut(bool written) {
+  team_->run([&](std::uint32_t s) { shards_[s]->settle_cut(written); });
 }
 
 EmbeddingStore::RowMemory ShardedStore::memory_of(const Place& place) const {

@@ -2,12 +2,14 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <optional>
 
 #include "copy_row.h"
 #include "narrow_steps.h"
 #include "persia/admission.h"
+#include "persia/change_log.h"
 #include "persia/eviction_order.h"
 #include "persia/initializer.h"
 #include "persia/optimizer.h"
@@ -58,6 +60,7 @@ class SlabStore final : public EmbeddingStore {
         if (tracks && entry->last_used != now_) {
           entry->last_used = now_;
           order_.add(now_, ids[i]);
+          log_.touch(entry->row());
         }
         copier.copy(to, row);
         return;
@@ -112,6 +115,7 @@ class SlabStore final : public EmbeddingStore {
         return;
       }
       float* weights = weights_.is_float32() ? reinterpret_cast<float*>(row) : narrow.widen(ids[i], row);
+      log_.touch(entry->row());
       steps[waiting++] = {weights, slabs_.state(entry->row()), gradients[i]};
       if (waiting == kSteps) take();
     });
@@ -147,12 +151,22 @@ class SlabStore final : public EmbeddingStore {
 
   void expect(std::uint64_t rows) override { index_.expect(rows); }
 
-  void append_places(std::uint32_t, std::vector<Place>& places) const override {
-    places.reserve(places.size() + index_.size());
+  void append_places(std::uint32_t, bool changed, std::vector<Place>& places) const override {
+    if (!changed) places.reserve(places.size() + index_.size());
     for (const RowIndex::Entry& entry : index_.slots()) {
-      if (!entry.is_free()) places.push_back({entry.id, entry.row(), entry.last_used});
+      if (entry.is_free() || (changed && !log_.was_touched(entry.row()))) continue;
+      places.push_back({entry.id, entry.row(), entry.last_used});
     }
   }
+
+  void append_removed(std::uint32_t, std::vector<std::uint64_t>& ids) const override {
+    std::ranges::copy_if(log_.removed(), std::back_inserter(ids),
+                         [this](std::uint64_t id) { return index_.find(id) == nullptr; });
+  }
+
+  void start_log() override { log_.start(rows_made_); }
+  void cut() override { log_.cut(); }
+  void settle_cut(bool written) override { log_.settle(written); }
 
   RowMemory memory_of(const Place& place) const override {
     return {slabs_.weights(place.row), slabs_.state(place.row)};
@@ -191,7 +205,7 @@ class SlabStore final : public EmbeddingStore {
     StoreStatistics result = statistics_;
     result.rows = index_.size();
     result.bytes = rows_made_ * slabs_.row_bytes() + index_.bytes() + order_.bytes() +
-                   free_rows_.capacity() * sizeof(std::uint32_t);
+                   free_rows_.capacity() * sizeof(std::uint32_t) + log_.bytes();
     result.lookups = result.hits + result.misses;
     return result;
   }
@@ -232,6 +246,7 @@ class SlabStore final : public EmbeddingStore {
     if (index_.size() >= capacity_) {
       RowIndex::Entry* oldest = order_.oldest(index_);
       number = oldest->row();
+      log_.remove(oldest->id, number);
       index_.erase(oldest);
       ++statistics_.evicted;
     } else {
@@ -246,6 +261,7 @@ class SlabStore final : public EmbeddingStore {
       }
     }
     index_.insert(id, number, last_used);
+    log_.create(number);
     if (tracks_use()) order_.add(last_used, id);
     return number;
   }
@@ -262,6 +278,7 @@ class SlabStore final : public EmbeddingStore {
       // To erase an entry moves another one to its place.
       while (is_old(entry)) {
         free_rows_.push_back(entry.row());
+        log_.remove(entry.id, entry.row());
         index_.erase(&entry);
       }
     }
@@ -287,6 +304,7 @@ class SlabStore final : public EmbeddingStore {
       if (entry.is_free()) continue;
       const auto at = std::lower_bound(used.begin(), used.end(), entry.last_used);
       entry.last_used = static_cast<std::uint32_t>(at - used.begin()) + 1;
+      log_.touch(entry.row());
     }
     now_ = static_cast<std::uint32_t>(used.size());
     days_.renumber(used);
@@ -307,6 +325,7 @@ class SlabStore final : public EmbeddingStore {
   DayList days_;
   std::uint64_t rows_made_ = 0;
   std::vector<std::uint32_t> free_rows_;  // made, and of no id
+  ChangeLog log_;
   StoreStatistics statistics_;
 };
 

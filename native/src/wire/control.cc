@@ -70,6 +70,8 @@ SaveReply SaveReply::decode(std::span<const std::byte> payload) {
 Bytes BeginSaveRequest::encode() const {
   Writer writer;
   writer.string(directory);
+  writer.value(static_cast<std::uint32_t>(kind));
+  writer.value(cut);
   return writer.take();
 }
 
@@ -77,7 +79,13 @@ BeginSaveRequest BeginSaveRequest::decode(std::span<const std::byte> payload) {
   Reader reader(payload);
   BeginSaveRequest request;
   request.directory = path_from(reader);
+  const auto kind = reader.value<std::uint32_t>();
+  if (kind > static_cast<std::uint32_t>(SaveKind::kDelta)) Reader::fail("a kind of save is unknown");
+  request.kind = static_cast<SaveKind>(kind);
+  request.cut = reader.value<std::uint64_t>();
   reader.end();
+  if ((request.kind == SaveKind::kFull) != (request.cut == 0))
+    Reader::fail("a base or a delta has the number of its cut, and nothing else has one");
   return request;
 }
 

@@ -36,6 +36,7 @@ std::string_view name_of(ErrorCode code) {
     case ErrorCode::kSaveUnderWay: return "SAVE_UNDER_WAY";
     case ErrorCode::kNoSave: return "NO_SAVE";
     case ErrorCode::kSaveFailed: return "SAVE_FAILED";
+    case ErrorCode::kNoBase: return "NO_BASE";
   }
   return "UNKNOWN";
 }

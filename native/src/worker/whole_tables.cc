@@ -1,6 +1,7 @@
 // What a worker asks of the tables of all servers as a whole.
 #include <algorithm>
 #include <filesystem>
+#include <stdexcept>
 #include <utility>
 
 #include "persia/drafts.h"
@@ -23,8 +24,10 @@ std::vector<SaveReply> Worker::save(const std::string& directory) {
   return decode_all<SaveReply>(replies, MessageType::kSave);
 }
 
-void Worker::begin_save(const std::string& directory) {
-  const BeginSaveRequest request{std::filesystem::absolute(directory).string()};
+void Worker::begin_save(const std::string& directory, SaveKind kind, std::uint64_t cut) {
+  if ((kind == SaveKind::kFull) != (cut == 0))
+    throw std::invalid_argument("a base or a delta has a cut above 0, and nothing else has one");
+  const BeginSaveRequest request{std::filesystem::absolute(directory).string(), kind, cut};
   give_up_unless_ok(request_all(Channel::kControl, MessageType::kBeginSave, request.encode(),
                                 options_.timeout * kBulkTimeouts));
 }

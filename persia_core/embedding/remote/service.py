@@ -84,7 +84,7 @@ class TrainerService(Generic[Batch]):
             case "save":
                 return Message("done", {"result": self._worker.save(fields["directory"])})
             case "begin_save":
-                self._worker.begin_save(fields["directory"])
+                self._worker.begin_save(fields["directory"], fields["kind"], fields["cut"])
             case "finish_save":
                 return Message("done", {"result": self._worker.finish_save()})
             case "give_up_save":

@@ -40,8 +40,8 @@ class RemoteTables:
     def save(self, directory: str) -> list[dict[str, object]]:
         return self._listed(Message("save", {"directory": directory}), _BULK_TIMEOUTS)
 
-    def begin_save(self, directory: str) -> None:
-        self.call(Message("begin_save", {"directory": directory}), _BULK_TIMEOUTS)
+    def begin_save(self, directory: str, kind: str = "full", cut: int = 0) -> None:
+        self.call(Message("begin_save", {"directory": directory, "kind": kind, "cut": cut}), _BULK_TIMEOUTS)
 
     def finish_save(self) -> list[dict[str, object]] | None:
         found: list[dict[str, object]] | None = self.call(Message("finish_save")).fields["result"]
