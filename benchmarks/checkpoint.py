@@ -8,15 +8,16 @@ import logging
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from benchmarks import report
 from benchmarks.checkpoint_limits import BareS3, credentials, read_files, seconds, write_files
 from benchmarks.checkpoint_tables import SERVERS, Snapshot, filled, row_bytes_of_file, snapshot, tables
-from benchmarks.harness import QUIET_CORES, until_quiet
+from benchmarks.harness import QUIET_CORES, Result, until_quiet
 from persia_core import _native
 from persia_core.handoff.manifest import Lineage, Manifest, Part, digest_of, part_of
 
@@ -145,6 +146,10 @@ def figures_of(tmpfs: list[Values], s3: list[Values], snapshots: list[Snapshot])
     }
 
 
+def _once(work: Callable[[], Result]) -> Callable[[int], Result]:
+    return lambda _: work()
+
+
 def main() -> None:
     """Run all, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -173,10 +178,8 @@ def main() -> None:
         log.info("tmpfs: round %d of %d: others used %.2f cores", number + 1, rounds, quiet.others_cores)
     for number in range(rounds):
         with directory() as place:
-            first = 2 + number
-            snapped = until_quiet(
-                lambda _, at=first, to=place: snapshot(worker, rows, to, at, size.training_s), 1
-            )
+            snap = partial(snapshot, worker, rows, place, 2 + number, size.training_s)
+            snapped = until_quiet(_once(snap), 1)
         snapshots.append(snapped.result)
         others.append(snapped.others_cores)
         log.info("snapshot: round %d of %d: others used %.2f cores", number + 1, rounds, snapped.others_cores)
@@ -190,7 +193,7 @@ def main() -> None:
         bare = BareS3(endpoint, _BUCKET)
         bare.make_bucket()
         for number in range(rounds):
-            there = until_quiet(lambda _, n=number: s3_round(worker, rows, bare, endpoint, n), 1)
+            there = until_quiet(_once(partial(s3_round, worker, rows, bare, endpoint, number)), 1)
             s3.append(there.result)
             others.append(there.others_cores)
             log.info("S3: round %d of %d: others used %.2f cores", number + 1, rounds, there.others_cores)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,11 +84,11 @@ class BareS3:
 
     def upload(self, paths: list[Path]) -> float:
         """Seconds, file after file."""
-        return seconds(lambda: [self._upload(path) for path in paths])
+        return seconds(lambda: list(map(self._upload, paths)))
 
     def download(self, paths: list[Path], directory: Path) -> float:
         """Seconds for the files that were uploaded, file after file."""
-        return seconds(lambda: [self._download(path, directory) for path in paths])
+        return seconds(lambda: list(map(partial(self._download, directory), paths)))
 
     def clear(self) -> None:
         """Remove everything: the endpoint holds it in memory."""
@@ -98,7 +99,7 @@ class BareS3:
     def _upload(self, path: Path) -> None:
         self._client.upload_file(str(path), self._bucket, f"bare/{path.name}", Config=self._transfer)
 
-    def _download(self, path: Path, directory: Path) -> None:
+    def _download(self, directory: Path, path: Path) -> None:
         target = directory / path.name
         self._client.download_file(self._bucket, f"bare/{path.name}", str(target), Config=self._transfer)
 
