@@ -86,7 +86,7 @@ def test_a_sample_of_weight_n_counts_as_n_samples(samples: list[tuple[int, float
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 1), st.floats(0, 1), st.floats(0, 1e6, allow_subnormal=False)),
+        st.tuples(st.integers(0, 1), st.floats(0, 1), st.just(0.0) | st.floats(1e-3, 1e6)),
         min_size=2,
         max_size=30,
     )
