@@ -53,6 +53,7 @@ def config_of(dim: int, store: Path) -> ModelConfig:
         },
         "storage": {"url": f"file://{store}"},
         "name": "bench",
+        "export": {"graph": False},
     }
     return parse_config(document, "bench")
 

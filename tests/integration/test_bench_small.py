@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -96,3 +97,15 @@ def test_the_training_benchmark_writes_all_figures_and_a_plot(tmp_path: Path) ->
         found = result["samples"][f"dim {dim}"]
         assert found.keys() == {"ours", "dense part alone", "fbgemm", "torch", "others_cores"}
     assert "dense part alone" in (tmp_path / "bench_train.svg").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="wrk is not installed")
+def test_the_serving_benchmark_writes_all_figures(tmp_path: Path) -> None:
+    result = run_small("serve", tmp_path)
+    per_batch = ("serve_p50_ms", "serve_p99_ms", "serve_rows_per_s")
+    assert result["figures"].keys() == {
+        *(f"{name}_batch{batch}" for name in per_batch for batch in (1, 32, 256)),
+        *("serve_start_s", "serve_first_start_s", "serve_start_table_gib"),
+    }
+    assert all(value > 0 for value in result["figures"].values())
+    assert not [note for note in result["notes"] if "failed" in note]
