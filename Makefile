@@ -9,12 +9,14 @@ BENCH_PACKAGES := build/bench-python
 FUZZ := build/fuzz$(if $(filter default,$(origin CXX)),,-$(notdir $(firstword $(CXX))))
 FUZZ_TARGETS := server_frames embedding_parts
 SECONDS := 60
+SLURM_PACKAGES := slurm-client slurmctld slurmd slurm-wlm-basic-plugins libmunge2 libhwloc15 libnuma1 libjson-c5 \
+    liblua5.1-0 libyaml-0-2 libdbus-1-3
 SEED := $(shell date +%s)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-tests fuzz-build fuzz fuzz-corpus up down status lint types format bench-store \
-    bench-spark bench-train bench-modes bench-checkpoint bench-serve gpu-checks check clean
+.PHONY: help setup demo test native-tests slurm-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
+    bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -68,6 +70,14 @@ fuzz-corpus: fuzz-build ## make native/fuzz/corpus anew: seeds, SECONDS of fuzzi
 	    $$program -merge=1 $$work/kept $$work/seeds $$work/found $$kept && \
 	    find $$kept -type f ! -name 'crash-*' -delete && cp $$work/kept/* $$kept/ || exit 1; \
 	done
+
+# Debian's packages, unpacked and not installed: nothing of the host changes.
+build/slurm/root/usr/sbin/slurmd-wlm:
+	@mkdir -p build/slurm/packages && cd build/slurm/packages && apt-get download -q $(SLURM_PACKAGES)
+	@for package in build/slurm/packages/*.deb; do dpkg -x $$package build/slurm/root || exit 1; done
+
+slurm-tests: setup build/slurm/root/usr/sbin/slurmd-wlm ## training jobs under a real Slurm of one node (needs apt)
+	@$(BIN)/python -m pytest tests/slurm
 
 up: setup ## start the platform to look at: Airflow UI and S3 endpoint
 	@$(BIN)/persia platform up

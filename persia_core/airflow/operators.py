@@ -2,22 +2,25 @@
 
 import contextlib
 import json
-import os
-import re
 import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowNotFoundException
 
-from persia_core.exit_codes import ExitCode, is_retryable
+from persia_core.airflow.credentials import command_environment
+from persia_core.airflow.failure import failure_of
+from persia_core.airflow.names import S3_CONNECTION
+from persia_core.config.home import project_dir
+from persia_core.exit_codes import ExitCode
 
 TAIL_LINES = 200  # of the output, searched for the error and its remedy
+ASSET_EXTRA = ("version", "digest", "previous", "uri")  # of a result, told to those who listen to the asset
 
 
 class PersiaOperator(BaseOperator):
@@ -28,32 +31,45 @@ class PersiaOperator(BaseOperator):
     process of the command is ended with it (`persia_core.launch.guard`).
 
     :param command: arguments of the `persia` command, templated; those that render to nothing are left out.
+    :param partition: the logical day, templated, under which the assets in `outlets` are recorded. A run that
+        was triggered by hand has no partition key of its own, and a consumer could not be started without
+        one.
+    :param has_result: the command takes `--result-file`.
+    :param skip_on: exit codes that skip this task and what depends on it, instead of failing the run.
     :param s3_conn_id: an Airflow connection of type aws that holds the credentials of the object store. They
         reach the command through its environment only. Without such a connection boto3's own chain decides.
     """
 
-    template_fields: Sequence[str] = ("command",)
+    template_fields: Sequence[str] = ("command", "partition")
     template_fields_renderers = {"command": "json"}  # noqa: RUF012  (Airflow's own declaration)
     ui_color = "#e8f0fe"
     program: Sequence[str] = ("-m", "persia_core.cli")  # arguments of the Python interpreter
 
-    def __init__(self, *, command: Sequence[str], s3_conn_id: str = "persia_s3", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        command: Sequence[str],
+        partition: str = "",
+        has_result: bool = True,
+        skip_on: Sequence[int] = (),
+        s3_conn_id: str = S3_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.command = list(command)
+        self.partition = partition
+        self.has_result = has_result
+        self.skip_on = [int(code) for code in skip_on]
         self.s3_conn_id = s3_conn_id
         self._process: subprocess.Popen[str] | None = None
 
     def execute(self, context: Any) -> Any:
         """Run the command to its end; returns the content of its result file (None if it wrote none)."""
-        arguments = [argument for argument in self.command if argument]
-        with tempfile.TemporaryDirectory(prefix="persia-task-") as scratch:
-            result_file = Path(scratch) / "result.json"
-            command = [sys.executable, *self.program, *arguments, "--result-file", str(result_file)]
-            self.log.info("persia %s", " ".join(arguments))
-            code, tail = self._run(command)
-            if code != ExitCode.OK:
-                raise _failure(arguments, code, tail)
-            return json.loads(result_file.read_text(encoding="utf-8")) if result_file.exists() else None
+        code, tail, result = self.run_command()
+        if code != ExitCode.OK:
+            raise failure_of(context, self.arguments(), code, tail, self.skip_on)
+        self.record_assets(context, result)
+        return result
 
     def on_kill(self) -> None:
         """Break the life line: the guard ends every process of the command, even if this one dies first."""
@@ -63,12 +79,45 @@ class PersiaOperator(BaseOperator):
             with contextlib.suppress(OSError):
                 process.stdin.close()
 
+    def arguments(self) -> list[str]:
+        """The arguments of the command, once they are rendered."""
+        return [argument for argument in self.command if argument]
+
+    def run_command(self) -> tuple[int, list[str], Any]:
+        """Its exit code, the end of its output, and its result."""
+        arguments = self.arguments()
+        with tempfile.TemporaryDirectory(prefix="persia-task-") as scratch:
+            result_file = Path(scratch) / "result.json"
+            wanted = ["--result-file", str(result_file)] if self.has_result else []
+            command = [sys.executable, *self.program, *arguments, *wanted]
+            self.log.info("persia %s", " ".join(arguments))
+            code, tail = self._run(command)
+            there = code == ExitCode.OK and result_file.exists()
+            return code, tail, json.loads(result_file.read_text(encoding="utf-8")) if there else None
+
+    def record_assets(self, context: Any, result: Any) -> None:
+        """Name the day of the assets that this task makes, and which version or digest it is."""
+        for asset in self.outlets:
+            event = context["outlet_events"][asset]
+            if self.partition:
+                event.add_partitions(self.partition)
+            if isinstance(result, Mapping):
+                event.extra.update({name: result[name] for name in ASSET_EXTRA if result.get(name)})
+
+    def environment(self) -> dict[str, str]:
+        """The environment of the command, with the credentials of the connection."""
+        try:
+            return command_environment(Connection.get(self.s3_conn_id))
+        except AirflowNotFoundException:
+            self.log.info("no connection %s: credentials are left to boto3's own chain", self.s3_conn_id)
+            return command_environment(None)
+
     def _run(self, command: list[str]) -> tuple[int, list[str]]:
         guarded = [sys.executable, "-m", "persia_core.launch.guard", *command]
         process = subprocess.Popen(
             guarded,
-            cwd=os.environ.get("PERSIA_PROJECT") or Path.cwd(),
-            env=self._environment(),
+            cwd=project_dir(),
+            env=self.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -89,39 +138,3 @@ class PersiaOperator(BaseOperator):
             if process.poll() is None:
                 self.on_kill()
             self._process = None
-
-    def _environment(self) -> dict[str, str]:
-        """This process's environment without Airflow's own settings, with the connection's credentials."""
-        environment = {
-            k: v for k, v in os.environ.items() if not k.startswith(("AIRFLOW__", "AIRFLOW_CONN_"))
-        }
-        environment["PYTHONUNBUFFERED"] = "1"
-        try:
-            connection = Connection.get(self.s3_conn_id)
-        except AirflowNotFoundException:
-            self.log.info("no connection %s: credentials are left to boto3's own chain", self.s3_conn_id)
-            return environment
-        extra = connection.extra_dejson
-        given = {
-            "AWS_ACCESS_KEY_ID": connection.login,
-            "AWS_SECRET_ACCESS_KEY": connection.password,
-            "AWS_SESSION_TOKEN": extra.get("aws_session_token"),
-            "AWS_DEFAULT_REGION": extra.get("region_name"),
-            "PERSIA_S3_ENDPOINT": extra.get("endpoint_url"),
-        }
-        return environment | {name: value for name, value in given.items() if value}
-
-
-def _failure(arguments: Sequence[str], code: int, tail: Iterable[str]) -> AirflowException:
-    """The exception of a failed command: its exit code by name, what was wrong and what to do about it."""
-    name = (
-        ExitCode(code).name if code in set(ExitCode) else f"signal {code - 128}" if code > 128 else "unknown"
-    )
-    lines = list(tail)
-    what = next((m[1] for line in reversed(lines) if (m := re.match(r"\s*error: (.*)", line))), None)
-    remedy = next((m[1] for line in reversed(lines) if (m := re.match(r"\s*what to do: (.*)", line))), None)
-    last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
-    message = f"persia {' '.join(arguments)}: exit code {code} ({name})\n{what or last}"
-    if what and remedy:
-        message += f"; what to do: {remedy}"
-    return AirflowException(message) if is_retryable(code) else AirflowFailException(message)

@@ -15,7 +15,7 @@ POLL_S = 0.5
 STILL_EVERY_S = 10.0
 LOG_LINES = 30
 FINISHED = ("success", "failed")
-SHOWN = ("running", "success", "failed", "up_for_retry", "upstream_failed", "skipped")
+SHOWN = ("running", "deferred", "success", "failed", "up_for_retry", "upstream_failed", "skipped")
 
 
 class AirflowClient:
@@ -103,10 +103,35 @@ class AirflowClient:
         path = f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}/taskInstances/{task_id}"
         self._call("PATCH", path, {"new_state": "failed"})
 
-    def result(self, run_id: str, task_id: str) -> Any:
-        """What a task of a run returned (its XCom)."""
+    def clear(self, run_id: str, task_ids: list[str] | None = None) -> None:
+        """Let a run go again: these tasks and all that depend on them, or all of its tasks."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "only_failed": False,
+            "include_downstream": True,
+            **({} if task_ids is None else {"task_ids": task_ids}),
+        }
+        self._call("POST", f"/api/v2/dags/{self._dag}/clearTaskInstances", body)
+
+    def task_states(self, run_id: str) -> dict[str, str | None]:
+        """Task id -> state."""
+        path = f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}/taskInstances"
+        return {task["task_id"]: task["state"] for task in self._call("GET", path)["task_instances"]}
+
+    def run_state(self, run_id: str) -> str:
+        """The state of a run."""
+        return str(self._call("GET", f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}")["state"])
+
+    def run_ids(self) -> list[str]:
+        """The runs of the DAG, newest first."""
+        runs = self._call("GET", f"/api/v2/dags/{self._dag}/dagRuns?order_by=-run_after&limit=100")
+        return [str(run["dag_run_id"]) for run in runs["dag_runs"]]
+
+    def result(self, run_id: str, task_id: str, key: str = "return_value") -> Any:
+        """What a task of a run returned (its XCom), or left under another key."""
         run = f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}"
-        value = self._call("GET", f"{run}/taskInstances/{task_id}/xcomEntries/return_value")["value"]
+        value = self._call("GET", f"{run}/taskInstances/{task_id}/xcomEntries/{key}")["value"]
         return json.loads(value) if isinstance(value, str) else value
 
     def _failure(self, run_id: str, task: dict[str, Any] | None) -> PersiaError:

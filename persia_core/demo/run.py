@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+from persia_core.airflow import names
 from persia_core.config import ModelConfig, load_config
 from persia_core.config.home import persia_home
 from persia_core.data.raw import land_partition
@@ -25,7 +26,6 @@ from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.object_store import NotFound, ObjectStore, open_store
 from persia_core.platform import Platform, down, up
 
-DAG_ID = "daily_retrain"
 RUN_TIMEOUT_S = 1800.0
 
 
@@ -66,8 +66,9 @@ def _train_all(data: DemoData, platform: Platform, begun: float) -> list[Day]:
     for ds, path in data.days.items():
         land_partition(store, config.dataset.name, ds, [path])
 
-    _say(f"[3/4] One run of the DAG {DAG_ID} per partition")
-    airflow = AirflowClient(platform.airflow_url, platform.home, DAG_ID)
+    dag_id = names.daily_retrain(config.name)
+    _say(f"[3/4] One run of the DAG {dag_id} per partition")
+    airflow = AirflowClient(platform.airflow_url, platform.home, dag_id)
     airflow.wait_for_dag()
     stamp = uuid.uuid4().hex[:6]
     lines: list[Day] = []
@@ -75,10 +76,10 @@ def _train_all(data: DemoData, platform: Platform, begun: float) -> list[Day]:
     for number, (ds, path) in enumerate(data.days.items()):
         run_id = f"demo_{stamp}__{ds}"
         kind = "bootstrap, cold start" if number == 0 else f"day {number} of {len(data.days) - 1}"
-        _say(f"\n{ds} ({kind}): {platform.airflow_url}/dags/{DAG_ID}/runs/{run_id}")
-        airflow.trigger(run_id, ds, {"cold_start": number == 0, "config": data.config})
+        _say(f"\n{ds} ({kind}): {platform.airflow_url}/dags/{dag_id}/runs/{run_id}")
+        airflow.trigger(run_id, ds, {"cold_start": number == 0})
         airflow.wait(run_id, RUN_TIMEOUT_S, _say)
-        version = str(airflow.result(run_id, "publish")["version"])
+        version = str(airflow.result(run_id, names.PUBLISH)["version"])
         today = clicks(path, data.item_column)
         baseline = item_rate_auc(seen, today) if seen else None
         seen += today
@@ -138,7 +139,8 @@ def _say_where(config: ModelConfig, store: ObjectStore, platform: Platform, last
             store.download(key, here / key)
     index = min((k for k in keys if k.endswith("index.html")), key=len, default=docs)
     _say("To look at it:")
-    _say(f"  Airflow    {platform.airflow_url}/dags/{DAG_ID}   (while the platform is up)")
+    dag = f"{platform.airflow_url}/dags/{names.daily_retrain(config.name)}"
+    _say(f"  Airflow    {dag}   (while the platform is up)")
     _say(f"  Data Docs  {(here / index).as_uri()}")
     _say(f"  report     {(here / version / 'report.html').as_uri()}")
     _say(f"  champion   {store.uri(version)}")

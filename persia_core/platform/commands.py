@@ -135,6 +135,7 @@ def _start_all(state: State, say: Say) -> None:
     for part in services.AIRFLOW_PARTS:
         _start(state, part, services.airflow_command(part, state), environment, logs)
     _wait_healthy(state, say)
+    services.create_pools(state)
 
 
 def _start(state: State, name: str, command: list[str], env: dict[str, str], logs: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import persia_core
+from persia_core.airflow import names
+from persia_core.errors import EnvironmentProblem
 from persia_core.platform.processes import MARKER
 from persia_core.platform.state import State, platform_dir
 
@@ -87,8 +89,6 @@ def airflow_environment(state: State) -> dict[str, str]:
         "api__port": str(state.airflow_port),
         "api__workers": "1",
         "api__instance_name": "Persia (local)",
-        # No schedule here: nobody delivers a partition at night. Runs are triggered by hand or by REST.
-        "scheduler__use_job_schedule": "False",
         "scheduler__scheduler_idle_sleep_time": "0.5",
         "dag_processor__min_file_process_interval": "60",
         "dag_processor__parsing_processes": "1",
@@ -99,6 +99,8 @@ def airflow_environment(state: State) -> dict[str, str]:
         base_environment(state)
         | {f"AIRFLOW__{name.upper()}": value for name, value in settings.items()}
         | {"AIRFLOW_HOME": str(home), "AIRFLOW_CONN_PERSIA_S3": json.dumps(connection)}
+        # Nobody delivers a partition at night here. Runs are triggered by hand, by REST, or by assets.
+        | {names.SCHEDULES_VARIABLE: "off"}
     )
 
 
@@ -139,6 +141,34 @@ def airflow_unhealthy(state: State) -> list[str]:
     return [part for part in parts if (report.get(part) or {}).get("status") != "healthy"]
 
 
+def create_pools(state: State) -> None:
+    """Create the pools that the DAGs name, with one slot each; those that are there stay as they are.
+
+    A task that has handed its job to a cluster still counts there.
+    """
+    token = (get_json(f"{state.airflow_url}/auth/token") or {}).get("access_token")
+    entities = [
+        {"name": name, "slots": 1, "description": description, "include_deferred": name == names.CLUSTER_POOL}
+        for name, description in names.POOLS.items()
+    ]
+    action = {"action": "create", "action_on_existence": "skip", "entities": entities}
+    request = urllib.request.Request(  # noqa: S310 - a loopback URL of ours
+        f"{state.airflow_url}/api/v2/pools",
+        data=json.dumps({"actions": [action]}).encode(),
+        headers={"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        method="PATCH",
+    )
+    try:
+        with _opener().open(request, timeout=30) as answer:
+            errors = json.load(answer)["create"]["errors"]
+    except OSError as error:
+        errors = [str(error)]
+    if errors:
+        raise EnvironmentProblem(
+            f"Airflow's pools cannot be created: {errors}", "look into the platform's api-server.log"
+        )
+
+
 def get_json(url: str) -> Any:
     """The JSON document at a loopback URL, or None if nobody answers."""
     body = _get(url)
@@ -149,9 +179,12 @@ def get_json(url: str) -> Any:
 
 
 def _get(url: str) -> bytes | None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: never by a proxy
     try:
-        with opener.open(url, timeout=5) as answer:
+        with _opener().open(url, timeout=5) as answer:
             return bytes(answer.read())
     except (OSError, urllib.error.URLError):
         return None
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback: never by a proxy

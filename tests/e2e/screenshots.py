@@ -35,7 +35,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--dag", default="daily_retrain")
+    parser.add_argument("--dag", default="daily_retrain_movielens_dlrm")
     arguments = parser.parse_args()
     state = load_state()
     browser_path = shutil.which("chromium") or shutil.which("google-chrome")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
+from persia_core.airflow import names
 from persia_core.demo.airflow_client import AirflowClient
 from persia_core.errors import EnvironmentProblem, PersiaError
 from persia_core.platform import Platform, down, status, up
@@ -23,9 +25,12 @@ from persia_core.platform.state import load_state
 
 ROOT = Path(__file__).parents[2]
 
-# The real DAG with a stand-in for the `persia` command: `train` waits to be killed, the others succeed.
+# The real DAG with a stand-in for the `persia` command: `train` waits to be killed, `job` is the real one,
+# the others succeed.
 STAND_IN = """
 import json, os, pathlib, subprocess, sys, time
+if sys.argv[1] == "job":
+    os.execv(sys.executable, [sys.executable, "-m", "persia_core.cli", *sys.argv[1:]])
 result_file = pathlib.Path(sys.argv[sys.argv.index("--result-file") + 1])
 if sys.argv[1] == "train":
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
@@ -33,7 +38,7 @@ if sys.argv[1] == "train":
     pathlib.Path("pids.new").write_text(json.dumps(pids))
     os.rename("pids.new", "pids")
     time.sleep(600)
-result_file.write_text(json.dumps({"arguments": sys.argv[1:-2]}))
+result_file.write_text(json.dumps({"run": "stand-in", "version": "none"}))
 """
 
 
@@ -84,6 +89,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     )
     dag = (ROOT / "dags" / "daily_retrain.py").read_text(encoding="utf-8")
     (tmp_path / "dags" / "daily_retrain.py").write_text(prologue + dag, encoding="utf-8")
+    (tmp_path / "configs").mkdir()
+    shutil.copy(ROOT / "configs" / "synthetic_dlrm.yaml", tmp_path / "configs")
     monkeypatch.setenv("PERSIA_PROJECT", str(tmp_path))
     monkeypatch.setenv("PERSIA_HOME", str(tmp_path / "home"))
     yield tmp_path
@@ -138,7 +145,7 @@ def test_up_trouble_down(project: Path) -> None:  # noqa: PLR0915
     assert client.get_object(Bucket="persia", Key="a/b")["Body"].read() == b"x"
 
     # A run without a partition fails, says why, and is not tried again.
-    airflow = AirflowClient(platform.airflow_url, platform.home, "daily_retrain")
+    airflow = AirflowClient(platform.airflow_url, platform.home, names.daily_retrain("synthetic_dlrm"))
     airflow.wait_for_dag()
     airflow.trigger("nameless", None, {})
     with pytest.raises(PersiaError, match="names no partition"):
@@ -148,7 +155,7 @@ def test_up_trouble_down(project: Path) -> None:  # noqa: PLR0915
     airflow.trigger("killed", "2026-11-20", {"cold_start": True})
     pids = _pids(project / "pids")
     assert all(_running(pid) for pid in pids)
-    airflow.fail_task("killed", "train")
+    airflow.fail_task("killed", names.MPI_JOB)
     _wait_for(lambda: not any(_running(pid) for pid in pids), f"end of {pids}")
     (project / "pids").unlink()
 
@@ -161,7 +168,7 @@ def test_up_trouble_down(project: Path) -> None:  # noqa: PLR0915
     assert not any(_running(pid) for pid in before)
 
     # Going down in the middle of a task ends the task's processes too.
-    airflow = AirflowClient(platform.airflow_url, platform.home, "daily_retrain")
+    airflow = AirflowClient(platform.airflow_url, platform.home, names.daily_retrain("synthetic_dlrm"))
     airflow.wait_for_dag()
     airflow.trigger("cut_short", "2026-11-21", {})
     pids = _pids(project / "pids")

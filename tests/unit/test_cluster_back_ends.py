@@ -1,4 +1,7 @@
-"""What is asked of Slurm and of Kubernetes: neither runs here, so it is checked against what they publish."""
+"""What is asked of Slurm and of Kubernetes, checked against what their makers publish.
+
+A real Slurm is asked in tests/slurm. A real Kubernetes was never asked.
+"""
 
 import json
 import os

@@ -34,11 +34,12 @@ class SlurmBackEndClient:
 
     def submit(self, job: JobDirectory, spec: JobSpec, environment: Mapping[str, str]) -> str:
         """See BackEndClient. Credentials travel in the environment of sbatch, never in its arguments."""
-        found = self._queued(job)
-        if found is not None:
-            return f"is Slurm job {found[0]} already ({found[1]}), going on with it"
         if job.exit_code() == ExitCode.OK:
             return "has succeeded already"
+        found = self._queued(job)
+        # One that has written its exit code is about to leave the queue; the new one waits for that.
+        if found is not None and found[1] in _PENDING | _RUNNING and job.exit_code() is None:
+            return f"is Slurm job {found[0]} already ({found[1]}), going on with it"
         job.prepare(spec)
         done = call(self.command(job), environment=environment)
         if done.returncode != 0:
