@@ -11,6 +11,12 @@ class TransportError(RuntimeError):
 class ServerError(RuntimeError):
     """An embedding server answered a request with an error; names server rank, operation and reason."""
 
+class Heartbeat:
+    """A sign of life of this process in the file `path`, from a thread of its own, which needs no GIL."""
+
+    def __init__(self, path: str) -> None:
+        """Beat from now on, twice a second, as long as this lives. Raises RuntimeError if it cannot write."""
+
 def xxh64(data: bytes, seed: int) -> int:
     """XXH64 (xxHash specification) of `data`, as an unsigned 64-bit integer."""
 

@@ -14,9 +14,13 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks.machine import PROJECT
 from persia_core.config import ModelConfig
 from persia_core.launch import mpi
+from persia_core.launch.ending import processes_of
+from persia_core.launch.failure import LOG_FILE
 from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.parent import end_with_parent
+from persia_core.launch.rank_process import heartbeat_directory, prepare
 from persia_core.launch.segments import environment_for, segment_directory
+from persia_core.phases import RUN_DIR_VARIABLE
 
 log = logging.getLogger(__name__)
 
@@ -51,21 +55,23 @@ def run_study_job(config: ModelConfig, study: StudyJob) -> None:
             parent=None,
             hashed_digest="",
         )
+        prepare(run_dir)
         (run_dir / JOB_FILE).write_text(job.model_dump_json(), encoding="utf-8")
         (run_dir / STUDY_FILE).write_text(study.model_dump_json(), encoding="utf-8")
-        command = [_OURS if part == _TRAINER else part for part in mpi.mpi_command(job)]
+        command = mpi.mpi_command(job, heartbeat_directory(run_dir, None))
+        command = [_OURS if part == _TRAINER else part for part in command]
         with segment_directory() as segments:
             environment = {
                 **os.environ,
                 **mpi.MPI_ENVIRONMENT,
                 **environment_for(segments),
-                mpi.RUN_DIR_VARIABLE: str(run_dir),
+                RUN_DIR_VARIABLE: str(run_dir),
             }
             _run(command, environment, run_dir)
 
 
 def _run(command: list[str], environment: dict[str, str], run_dir: Path) -> None:
-    path = run_dir / mpi.LOG_FILE
+    path = run_dir / LOG_FILE
     try:
         with path.open("w", encoding="utf-8") as output:
             code = subprocess.run(
@@ -80,7 +86,7 @@ def _run(command: list[str], environment: dict[str, str], run_dir: Path) -> None
                 preexec_fn=end_with_parent,  # a prctl call only
             ).returncode
     finally:
-        for pid in mpi.processes_of(run_dir):
+        for pid in processes_of(run_dir):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     if code != 0:

@@ -4,6 +4,7 @@
 
 namespace persia::bindings {
 
+void bind_heartbeat(nanobind::module_& module);
 void bind_ids(nanobind::module_& module);
 void bind_store(nanobind::module_& module);
 void bind_worker(nanobind::module_& module);

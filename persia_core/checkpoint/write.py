@@ -23,6 +23,7 @@ from persia_core.embedding.interface import Tables
 from persia_core.errors import DiskFull
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
+from persia_core.phases import Phase, begin, hold_at
 
 _DENSE_PARTS = (DENSE, OPTIMIZER, STATE, RUN)
 _ASK_EVERY_S = 0.05
@@ -139,8 +140,18 @@ def complete(
                 **details,
             },
         )
+        _announce(kind, Phase.MANIFEST)
         _write_durably(directory / MANIFEST, manifest.to_bytes())
+        _announce(kind, Phase.SAVED)
     return manifest
+
+
+def _announce(kind: Literal["checkpoint", "cut"], phase: Phase) -> None:
+    """A cut is completed while training goes on: that is its phase still."""
+    if kind == "checkpoint":
+        begin(phase)
+    else:
+        hold_at(Phase.CUT_MANIFEST if phase == Phase.MANIFEST else Phase.CUT_SAVED)
 
 
 @contextlib.contextmanager

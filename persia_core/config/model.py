@@ -93,6 +93,9 @@ class Cluster(Section):
     embedding_priority: Literal["normal", "idle"] = "normal"
     timeout_s: Annotated[float, Field(gt=0)] = 60.0  # of one request to a server
     job_timeout_s: Annotated[float, Field(gt=0)] = 86_400.0
+    # Between two signs of life of a rank, which come twice a second, and before the first one.
+    heartbeat_timeout_s: Annotated[float, Field(ge=2)] = 30.0
+    start_timeout_s: Annotated[float, Field(ge=2)] = 120.0
     # In which rows and gradients travel between workers and servers, which compute in float32 all the same.
     # The 16-bit types halve the traffic and round to nearest, float16 with a scale for each row.
     wire_values: Literal["float32", "bfloat16", "float16"] = "float32"

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from persia_core.exit_codes import ExitCode
 JOB_FILE = "job.json"
 RENDEZVOUS = "rendezvous"
 RANKS = "ranks"
+PARENTS = "parents"  # in the directory of working files: checkpoints that jobs of this host start from
+
+
+_RECORD_BYTES = 4096
 
 
 def job_id(model: str, ds: str, run: str) -> str:
@@ -42,13 +47,17 @@ class Job(BaseModel):
 
 
 class RankRecord(BaseModel):
-    """A Python rank's word about itself: written at its start, completed when it fails."""
+    """A Python rank's word about itself: written at its start, completed when it fails.
+
+    `failed_at` is of this host's monotonic clock, in seconds.
+    """
 
     rank: int
     role: str
     host: str
     pid: int
     exit_code: int | None = None
+    failed_at: float | None = None
     what: str | None = None
     remedy: str | None = None
 
@@ -59,14 +68,21 @@ class RankRecord(BaseModel):
         return record
 
     def fail(self, run_dir: Path, code: ExitCode, what: str, remedy: str) -> None:
-        self.model_copy(update={"exit_code": int(code), "what": what, "remedy": remedy}).write(run_dir)
+        facts = {"exit_code": int(code), "failed_at": time.monotonic(), "what": what, "remedy": remedy}
+        self.model_copy(update=facts).write(run_dir)
 
     def write(self, run_dir: Path) -> None:
         directory = run_dir / RANKS
         directory.mkdir(parents=True, exist_ok=True)
-        temporary = directory / f".{self.rank}.tmp"
-        temporary.write_text(self.model_dump_json())
-        temporary.rename(directory / f"{self.rank}.json")
+        # Blanks at the end, so that there is space for the last word when the disk is full.
+        text = self.model_dump_json().ljust(_RECORD_BYTES)
+        temporary, path = directory / f".{self.rank}.tmp", directory / f"{self.rank}.json"
+        try:
+            temporary.write_text(text)
+            temporary.rename(path)
+        except OSError:
+            with path.open("r+") as file:
+                file.write(text)
 
 
 def rank_records(run_dir: Path) -> list[RankRecord]:

@@ -1,33 +1,41 @@
 """The mpiexec command of a job on this host, and watching over it until it ends."""
 
-import contextlib
 import logging
 import os
-import re
+import select
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from persia_core.embedding.server import server_program
-from persia_core.errors import EnvironmentProblem, PersiaError, RankFailed, RankHung
-from persia_core.exit_codes import ExitCode
-from persia_core.launch.job import JOB_FILE, Job, rank_records
+from persia_core.errors import EnvironmentProblem, RankHung
+from persia_core.launch.ending import end_job
+from persia_core.launch.failure import LOG_FILE, Failure, failure_of, hung
+from persia_core.launch.heartbeat import HeartbeatWatch
+from persia_core.launch.job import JOB_FILE, Job
 from persia_core.launch.parent import end_with_parent
+from persia_core.launch.rank_process import (
+    LOG_LINES,
+    heartbeat_directory,
+    last_lines,
+    prepare,
+    rank_processes,
+    with_parent,
+)
 from persia_core.launch.roles import Roles
 from persia_core.launch.segments import environment_for, segment_directory
+from persia_core.phases import RUN_DIR_VARIABLE
 
 log = logging.getLogger(__name__)
 
-LOG_FILE = "job.log"
-# The same for a job that is run again; unlike its id, another one for every PERSIA_HOME of the host.
-RUN_DIR_VARIABLE = "PERSIA_RUN_DIR"
-END_WITHIN_S = 10.0
+LOOK_EVERY_S = 0.5
+# mpiexec ends a job of which a rank has failed; if it has not done so by then, we do.
+MPIEXEC_NOTICES_WITHIN_S = 2.0
+RELAY_ENDS_WITHIN_S = 5.0
 
 MPI_ENVIRONMENT = {
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
@@ -37,65 +45,63 @@ MPI_ENVIRONMENT = {
     "OMPI_MCA_btl": "self,sm",
     "PYTHONUNBUFFERED": "1",
 }
-# Words of mpiexec, which breaks lines anywhere. Ranks that it ends afterwards say in the log that they abort.
-_SIGNALLED = re.compile(
-    r"process\s+rank\s+(\d+)\s+with\s+PID\s+\d+\s+on\s+node\s+\S+\s+exited\s+on\s+signal\s+(\d+)"
-)
-_EXITED = re.compile(r"\[\[\d+,\d+\],(\d+)\].*?Exit code:\s+(\d+)", re.DOTALL)
 
 
-def mpi_command(job: Job) -> list[str]:
-    """Servers first, then embedding workers, then trainers, in one MPMD job.
+def mpi_command(job: Job, heartbeats: Path) -> list[str]:
+    """Servers first, then embedding workers, then trainers, in one MPMD job; each rank under its parent.
 
-    Raises EnvironmentProblem if a program is missing.
+    `heartbeats` is the directory for their heartbeats. Raises EnvironmentProblem if a program is missing.
     """
-    config = job.resolved()
-    roles = Roles.of(config.cluster)
+    cluster = job.resolved().cluster
+    roles = Roles.of(cluster)
     job_file = str(job.run_dir / JOB_FILE)
-    workers = [
-        ":",
-        "-n",
-        str(roles.embedding_workers),
-        sys.executable,
-        "-m",
-        "persia_core.worker.main",
-        job_file,
+    server = [
+        str(server_program()),
+        *("--threads", str(cluster.server_threads)),
+        *("--workers-per-rank", str(cluster.workers_per_rank)),
+        *("--max-buffered-bytes", str(cluster.max_buffered_bytes)),
+        *("--priority", cluster.embedding_priority),
     ]
-    return [
-        _program("mpiexec"),
-        *("-n", str(config.cluster.servers), str(server_program())),
-        *("--threads", str(config.cluster.server_threads)),
-        *("--workers-per-rank", str(config.cluster.workers_per_rank)),
-        *("--max-buffered-bytes", str(config.cluster.max_buffered_bytes)),
-        *("--priority", config.cluster.embedding_priority),
-        *(workers if roles.embedding_workers else []),
-        *(":", "-n", str(roles.trainers), sys.executable, "-m", "persia_core.training.main", job_file),
-    ]
+    worker = [sys.executable, "-m", "persia_core.worker.main", job_file]
+    trainer = [sys.executable, "-m", "persia_core.training.main", job_file]
+    command = [_program("mpiexec")]
+    for role, count, first_rank, program in (
+        (Roles.SERVER, roles.servers, 0, server),
+        (Roles.WORKER, roles.embedding_workers, roles.rank_of_worker(0), worker),
+        (Roles.TRAINER, roles.trainers, roles.rank_of_trainer(0), trainer),
+    ):
+        if count:
+            separator = [":"] if len(command) > 1 else []
+            ranks = with_parent(job.run_dir, heartbeats, role, first_rank, program)
+            command += [*separator, "-n", str(count), *ranks]
+    return command
 
 
 def run_job(job: Job) -> None:
     """Run the job to its end, passing its output on line by line and keeping it in job.log.
 
-    Raises what the first failing rank said (with its exit code), RankFailed when a rank was killed,
-    RankHung when the job exceeds `cluster.job_timeout_s`. On every way out no rank is left.
+    Raises what the rank that failed first said (with its exit code), RankFailed when a rank died without a
+    word, RankHung when one gives no sign of life any more or the job exceeds `cluster.job_timeout_s`. Before
+    that, it logs what that rank said last. On every way out no rank is left.
     """
+    prepare(job.run_dir)
     (job.run_dir / JOB_FILE).write_text(job.model_dump_json())
-    command = mpi_command(job)
     with segment_directory() as segments:
+        heartbeats = heartbeat_directory(job.run_dir, segments)
         environment = {
             **os.environ,
             **MPI_ENVIRONMENT,
             **environment_for(segments),
             RUN_DIR_VARIABLE: str(job.run_dir),
         }
-        code = _run_ranks(job, command, environment)
-    if code != 0:
-        raise failure_of(job, code)
+        failure = _run_ranks(job, mpi_command(job, heartbeats), heartbeats, environment)
+    if failure is not None:
+        _show_log(job, failure)
+        raise failure.error
 
 
-def _run_ranks(job: Job, command: list[str], environment: dict[str, str]) -> int:
-    """The exit code of mpiexec, after which no rank is left."""
-    limit = job.resolved().cluster.job_timeout_s
+def _run_ranks(job: Job, command: list[str], heartbeats: Path, environment: dict[str, str]) -> Failure | None:
+    """Why the job failed, or None if it did not. On return no rank is left."""
     log.info("starting: %s", " ".join(command))
     process = subprocess.Popen(
         command,
@@ -110,17 +116,55 @@ def _run_ranks(job: Job, command: list[str], environment: dict[str, str]) -> int
     )
     relay = threading.Thread(target=_relay, args=(process, job.run_dir / LOG_FILE), daemon=True)
     relay.start()
+    cluster = job.resolved().cluster
+    watch = HeartbeatWatch(
+        heartbeats,
+        Roles.of(cluster).ranks,
+        cluster.heartbeat_timeout_s,
+        cluster.start_timeout_s,
+    )
+    code: int | None = None  # of an mpiexec that has ended before it was told to
     try:
-        code = process.wait(timeout=limit)
-    except subprocess.TimeoutExpired as error:
-        raise RankHung(
-            f"job {job.id} did not end within {limit:.0f} s",
-            "look for a slow rank in its log, or raise cluster.job_timeout_s",
-        ) from error
+        failure = _watch(job, process, watch, time.monotonic() + cluster.job_timeout_s)
+        code = process.poll()
     finally:
-        _end(process, job.run_dir)
-        relay.join(timeout=END_WITHIN_S)
-    return code
+        end_job(process, job.run_dir)
+        relay.join(timeout=RELAY_ENDS_WITHIN_S)
+    if failure is not None or code == 0:
+        return failure
+    return failure_of(job, code, lambda rank, at: at - watch.last_seen(rank))
+
+
+def _watch(
+    job: Job, process: "subprocess.Popen[str]", watch: HeartbeatWatch, deadline: float
+) -> Failure | None:
+    """Return when mpiexec has ended or is to be ended; a Failure if it is for a rank that hangs."""
+    ended = select.poll()
+    descriptor = os.pidfd_open(process.pid)
+    ended.register(descriptor, select.POLLIN)
+    failed_since: float | None = None
+    try:
+        while not ended.poll(1000 * LOOK_EVERY_S):
+            now = time.monotonic()
+            if failed_since is not None:
+                if now - failed_since > MPIEXEC_NOTICES_WITHIN_S:
+                    return None
+                continue
+            watch.look()
+            over = {each.rank: each.status for each in rank_processes(job.run_dir) if each.status is not None}
+            if any(status != 0 for status in over.values()):
+                failed_since = now
+            elif silent := [rank for rank in watch.silent() if rank not in over]:
+                return hung(job, silent[0], now - watch.last_seen(silent[0]))
+            elif now > deadline:
+                limit = job.resolved().cluster.job_timeout_s
+                what = f"job {job.id} did not end within {limit:.0f} s"
+                remedy = "look for a slow rank in its log, or raise cluster.job_timeout_s"
+                return Failure(RankHung(what, remedy), None)
+        process.wait()
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _program(name: str) -> str:
@@ -132,73 +176,24 @@ def _program(name: str) -> str:
 
 
 def _relay(process: "subprocess.Popen[str]", path: Path) -> None:
-    with path.open("w") as file:
+    unwritten = 0
+    with path.open("w", buffering=1) as file:
         for line in process.stdout or ():
-            file.write(line)
-            file.flush()
+            try:
+                file.write(line)
+            except OSError:  # a full disk: the ranks must not wait for us
+                unwritten += 1
             sys.stderr.write(line)  # ranks put time and name in front of their lines themselves
+    if unwritten:
+        log.warning("%d lines could not be written to %s", unwritten, path)
 
 
-def _end(process: "subprocess.Popen[str]", run_dir: Path) -> None:
-    """End mpiexec, then whatever still carries the run directory in its environment."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(timeout=END_WITHIN_S / 2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    deadline = time.monotonic() + END_WITHIN_S / 2
-    while survivors := list(processes_of(run_dir)):
-        late = time.monotonic() > deadline
-        for pid in survivors:
-            _signal(pid, signal.SIGKILL if late else signal.SIGTERM)
-        time.sleep(0.1)
-
-
-def processes_of(run_dir: Path) -> Iterator[int]:
-    """Live processes of this host that were started for the job of `run_dir`, except the caller."""
-    marker = f"{RUN_DIR_VARIABLE}={run_dir}".encode()
-    for directory in Path("/proc").iterdir():
-        if not directory.name.isdigit() or int(directory.name) == os.getpid():
-            continue
-        try:
-            if marker in (directory / "environ").read_bytes().split(b"\0"):
-                yield int(directory.name)
-        except OSError:
-            continue  # it has ended, or is not ours
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
-
-
-def failure_of(job: Job, code: int) -> PersiaError:
-    """The error of the rank that failed first, as well as it can be told."""
-    output = (job.run_dir / LOG_FILE).read_text(errors="replace")
-    roles = Roles.of(job.resolved().cluster)
-    remedy = f"read {job.run_dir / LOG_FILE}; the task can be run again: nothing was published"
-    for record in rank_records(job.run_dir):
-        if record.exit_code is not None and record.exit_code != int(ExitCode.RANK_FAILED):
-            return _as_error(
-                ExitCode(record.exit_code),
-                f"{record.role} on {record.host}: {record.what}",
-                record.remedy or remedy,
-            )
-    if found := _SIGNALLED.search(output):
-        rank, number = int(found[1]), int(found[2])
-        return RankFailed(f"{roles.name(rank)} (rank {rank}) was ended by signal {number}", remedy)
-    for record in rank_records(job.run_dir):
-        if record.exit_code is not None:
-            return RankFailed(f"{record.role} on {record.host}: {record.what}", remedy)
-    if found := _EXITED.search(output):
-        rank = int(found[1])
-        return RankFailed(f"{roles.name(rank)} (rank {rank}) ended with exit code {found[2]}", remedy)
-    return RankFailed(f"job {job.id} ended with exit code {code}", remedy)
-
-
-def _as_error(code: ExitCode, what: str, remedy: str) -> PersiaError:
-    error = PersiaError(what, remedy)
-    error.exit_code = code
-    return error
+def _show_log(job: Job, failure: Failure) -> None:
+    if failure.role is None:
+        return
+    lines = last_lines(job.run_dir, failure.role)
+    if not lines:
+        log.error("%s has said nothing", failure.role)
+        return
+    which = f"last {LOG_LINES} lines" if len(lines) == LOG_LINES else "lines"
+    log.error("the %s of %s:\n%s", which, failure.role, "\n".join(f"  | {line}" for line in lines))

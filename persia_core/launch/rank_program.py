@@ -1,5 +1,6 @@
 """What the Python ranks of a job have in common: a beginning, and an end that takes the whole job along."""
 
+import errno
 import logging
 import os
 import sys
@@ -11,11 +12,14 @@ from typing import NoReturn
 from persia_core.config import ModelConfig
 from persia_core.errors import PersiaError
 from persia_core.exit_codes import ExitCode
+from persia_core.launch.heartbeat import begin_heartbeat
 from persia_core.launch.job import Job, RankRecord
 from persia_core.launch.parent import end_with_parent
 from persia_core.launch.roles import Roles
 
 log = logging.getLogger(__name__)
+
+_REMEDY = "read the job's log, then run the task again"
 
 
 def run_rank(argv: list[str] | None, body: Callable[[Job, ModelConfig, int], None]) -> None:
@@ -23,6 +27,7 @@ def run_rank(argv: list[str] | None, body: Callable[[Job, ModelConfig, int], Non
 
     Any failure is written to the record of the rank and ends the whole MPI job by MPI_Abort.
     """
+    begin_heartbeat()
     end_with_parent()  # mpiexec may be killed without a chance to end its ranks
     import mpi4py
 
@@ -55,10 +60,16 @@ def run_rank(argv: list[str] | None, body: Callable[[Job, ModelConfig, int], Non
     except (_native.ServerError, _native.TransportError) as failure:
         named = as_persia_error(failure)
         _abort(job, record, named.exit_code, named.what, named.remedy)
+    except OSError as error:
+        traceback.print_exc()
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _abort(job, record, ExitCode.RANK_FAILED, f"{type(error).__name__}: {error}", _REMEDY)
+        free = "free space or set PERSIA_HOME to a larger disk, then run the task again"
+        _abort(job, record, ExitCode.DISK_FULL, f"{error}, in {job.run_dir}", free)
     except Exception as error:
         traceback.print_exc()
         what = f"{type(error).__name__}: {error}"
-        _abort(job, record, ExitCode.RANK_FAILED, what, "read the job's log, then run the task again")
+        _abort(job, record, ExitCode.RANK_FAILED, what, _REMEDY)
 
 
 def _abort(job: Job, record: RankRecord, code: ExitCode, what: str, remedy: str) -> NoReturn:

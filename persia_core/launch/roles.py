@@ -1,6 +1,7 @@
 """What each rank of a job is: servers first, then embedding workers, then trainers."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from persia_core.config.model import Cluster
 
@@ -12,6 +13,10 @@ class Roles:
     Trainer t is served by embedding worker t % embedding_workers, so their numbers of trainers differ by one
     at most. Without embedding workers, each trainer does that work in its own process.
     """
+
+    SERVER: ClassVar = "embedding server"
+    WORKER: ClassVar = "embedding worker"
+    TRAINER: ClassVar = "trainer"
 
     servers: int
     embedding_workers: int
@@ -42,7 +47,7 @@ class Roles:
     def name(self, rank: int) -> str:
         """The role and its number: embedding server 0, embedding worker 1, trainer 2."""
         if rank < self.servers:
-            return f"embedding server {rank}"
+            return f"{self.SERVER} {rank}"
         if rank < self.servers + self.embedding_workers:
-            return f"embedding worker {rank - self.servers}"
-        return f"trainer {rank - self.servers - self.embedding_workers}"
+            return f"{self.WORKER} {rank - self.servers}"
+        return f"{self.TRAINER} {rank - self.servers - self.embedding_workers}"

@@ -9,6 +9,7 @@ from persia_core.embedding.interface import Pipeline
 from persia_core.embedding.schedule import learning_rate_factors
 from persia_core.embedding.tables import table_indices
 from persia_core.errors import Diverged
+from persia_core.phases import Phase, begin
 from persia_core.training.account import Account
 from persia_core.training.batches import TrainerBatch
 from persia_core.training.dense import DenseTraining
@@ -85,6 +86,8 @@ class TrainingLoop:
                 self._log.step(number, samples, outstanding, details)
                 if self._dense.schedule is not None:
                     self._dense.schedule.after_step()
+            if self._group.trainer == 0:
+                begin(Phase.DRAIN)
             pipeline.drain()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from persia_core import phases
 from persia_core.checkpoint.dense_state import check_dense_fits, load_dense, read_state
 from persia_core.checkpoint.layout import CHECKPOINT, is_embedding_part
 from persia_core.checkpoint.write import Contents, write_checkpoint
@@ -17,6 +18,7 @@ from persia_core.embedding.day import logical_day
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
+from persia_core.phases import Phase
 from persia_core.training.account import Account
 from persia_core.training.calibration import calibration_bins
 from persia_core.training.cut_writer import CutWriter, lineage_of
@@ -56,12 +58,18 @@ def run_trainer(job: Job, config: ModelConfig, trainer: int) -> None:
     Raises Diverged, DiskFull, Corrupt, DataInvalid and the native module's errors; the caller ends the job.
     """
     run = PartitionRun(job, config, trainer)
+    run.begin(Phase.LOAD)
     run.restore()
+    run.begin(Phase.EVALUATE)
     if job.parent is not None and job.cut_dir is None:  # a cut has what came of it
         run.evaluate()
+    run.begin(Phase.TRAIN)
     account, seconds = run.train()
+    run.begin(Phase.SAVE)
     run.save(account)
+    run.begin(Phase.REPORT)
     run.report(account, seconds)
+    run.begin(Phase.LEAVE)
     run.leave()
 
 
@@ -102,6 +110,11 @@ class PartitionRun:
         return SampleOrder(
             self._partition.rows, training.global_batch_size, epochs, training.shuffle, training.seed
         )
+
+    def begin(self, phase: Phase) -> None:
+        """Trainer 0 lets it be seen how far the job is."""
+        if self._lead:
+            phases.begin(phase)
 
     def restore(self) -> None:
         """Tell the servers their tables and the day; put the cut or parent checkpoint in place, if any."""

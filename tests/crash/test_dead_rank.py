@@ -1,9 +1,10 @@
-"""A rank that dies ends the job with its name, leaves nothing behind, and the next run works."""
+"""A rank that dies or hangs ends the job with its name, leaves nothing behind, and the next run works."""
 
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,13 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import EmbeddingTable
-from persia_core.errors import DiskFull, PersiaError, RankFailed
+from persia_core.errors import DiskFull, PersiaError, RankFailed, RankHung
 from persia_core.exit_codes import ExitCode
-from persia_core.launch.mpi import processes_of
+from persia_core.launch.ending import processes_of
+from persia_core.launch.rank_process import last_lines, rank_processes
 from persia_core.launch.segments import remove_abandoned
 from tests.integration.test_oracle import every_kind
 from tests.integration.test_training import changed
@@ -44,13 +47,6 @@ def slow(seconds: float) -> ModelConfig:
     return changed(every_kind("sgd"), training=model, cluster={"servers": 1, "trainers": 2})
 
 
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
 def segments_of(run_dir: Path) -> Path:
     """Where the ranks of a running job have their shared memory."""
     name = b"OMPI_MCA_btl_sm_backing_directory="
@@ -68,50 +64,92 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def kill_when_training(run_dir: Path, program: str) -> threading.Thread:
-    """Kill one process of the job whose command holds `program`, once training has begun."""
+def pid_of(run_dir: Path, role: str) -> int:
+    """The process of the rank that is `role`, of its parent, or of mpiexec."""
+    if role == "mpiexec":
+        return psutil.Process(psutil.Process(rank_processes(run_dir)[0].pid).ppid()).ppid()
+    if role.startswith("the parent of "):
+        return psutil.Process(pid_of(run_dir, role.removeprefix("the parent of "))).ppid()
+    return next(each.pid for each in rank_processes(run_dir) if each.role == role)
 
-    def wait_and_kill() -> None:
+
+def signal_when_training(run_dir: Path, role: str, number: signal.Signals) -> threading.Thread:
+    """Send `number` to one process of the job once training has begun."""
+
+    def wait_and_signal() -> None:
         log = run_dir / "job.log"
         wait_until(lambda: log.exists() and "training:" in log.read_text())
-        for pid in processes_of(run_dir):
-            command = command_of(pid)
-            starts_ranks = "mpiexec" in command or "prterun" in command
-            if starts_ranks if program == "mpiexec" else program in command and not starts_ranks:
-                os.kill(pid, signal.SIGKILL)
-                return
-        raise AssertionError(f"no process of {program} was found")
+        os.kill(pid_of(run_dir, role), number)
 
-    thread = threading.Thread(target=wait_and_kill)
+    thread = threading.Thread(target=wait_and_signal)
     thread.start()
     return thread
 
 
+def one_of_each_role(workers: int) -> ModelConfig:
+    cluster = {"embedding_workers": workers, "heartbeat_timeout_s": 8.0}
+    return changed(slow(seconds=0.2), cluster=cluster)
+
+
+def check_nothing_is_left(place: TrainingPlace, config: ModelConfig, run_dir: Path) -> None:
+    assert not list(processes_of(run_dir)), "a process of the job was left behind"
+    assert not (run_dir / "checkpoint" / "manifest.json").exists()
+    quick = changed(config, training={"model_args": {"seconds": 0.0}})
+    assert (place.train(quick, DS) / "checkpoint" / "manifest.json").exists()
+
+
+HOST = socket.gethostname()
+KILLED = f"on {HOST} was ended by signal 9 (SIGKILL)"
+
+
 @pytest.mark.parametrize(
-    ("program", "workers", "role"),
+    ("role", "workers", "what"),
     [
-        ("persia-embedding-server", 0, "embedding server 0 (rank 0) was ended by signal 9"),
-        ("persia_core.training.main", 0, "was ended by signal 9"),
-        ("persia_core.worker.main", 1, "embedding worker 0 (rank 1) was ended by signal 9"),
-        ("mpiexec", 0, "ended with"),
+        ("embedding server 0", 0, f"embedding server 0 (rank 0) {KILLED}"),
+        ("trainer 1", 0, f"trainer 1 (rank 2) {KILLED}"),
+        ("embedding worker 0", 1, f"embedding worker 0 (rank 1) {KILLED}"),
+        ("the parent of trainer 0", 0, "trainer 0 (rank 1) was ended by signal 9"),
+        ("mpiexec", 0, f"mpiexec of job small-{DS}-run was ended by signal 9"),
     ],
 )
 def test_a_killed_rank_ends_the_job_with_its_name(
-    place: TrainingPlace, program: str, workers: int, role: str
+    place: TrainingPlace, caplog: pytest.LogCaptureFixture, role: str, workers: int, what: str
 ) -> None:
-    config = changed(slow(seconds=0.2), cluster={"embedding_workers": workers})
+    config = one_of_each_role(workers)
     write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
     run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
-    killer = kill_when_training(run_dir, program)
+    killer = signal_when_training(run_dir, role, signal.SIGKILL)
     with pytest.raises(RankFailed) as caught:
         place.train(config, DS)
     killer.join()
-    assert role in caught.value.what
-    assert not list(processes_of(run_dir)), "a process of the job was left behind"
-    assert not (run_dir / "checkpoint" / "manifest.json").exists()
+    assert caught.value.what == what
+    if role in (each.role for each in rank_processes(run_dir)):
+        said = last_lines(run_dir, role)
+        shown = caplog.messages[-1].splitlines()
+        expected = [f"  | {line}" for line in said] or [f"{role} has said nothing"]
+        assert shown[-len(expected) :] == expected
+    check_nothing_is_left(place, config, run_dir)
 
-    quick = changed(config, training={"model_args": {"seconds": 0.0}})
-    assert (place.train(quick, DS) / "checkpoint" / "manifest.json").exists()
+
+@pytest.mark.parametrize(
+    ("role", "workers", "rank"),
+    [("embedding server 0", 0, 0), ("embedding worker 0", 1, 1), ("trainer 0", 0, 1), ("trainer 1", 1, 3)],
+)
+def test_a_stopped_rank_ends_the_job_with_its_name(
+    place: TrainingPlace, caplog: pytest.LogCaptureFixture, role: str, workers: int, rank: int
+) -> None:
+    config = one_of_each_role(workers)
+    write_hashed_partition(config, place.store, DS, small_rows(64 * 100))
+    run_dir = place.home / "home" / "work" / config.name / f"ds={DS}" / "run"
+    killer = signal_when_training(run_dir, role, signal.SIGSTOP)
+    with pytest.raises(RankHung) as caught:
+        place.train(config, DS)
+    killer.join()
+    assert caught.value.what.startswith(f"{role} (rank {rank}) on {HOST} hangs: no sign of life for ")
+    assert "is stopped (SIGSTOP)" in caught.value.what
+    if role == "trainer 0":
+        assert any("training:" in line for line in caplog.messages[-1].splitlines()), "its last lines"
+    check_nothing_is_left(place, config, run_dir)
 
 
 @pytest.mark.parametrize(
@@ -166,6 +204,6 @@ def test_a_full_disk_during_save_is_named_and_the_next_run_works(
         place.train(wide, DS)
     assert caught.value.exit_code == ExitCode.DISK_FULL == DiskFull.exit_code
     assert not list(small_disk.rglob("checkpoint/manifest.json"))
-    assert not list(small_disk.rglob("embedding-*")), "a half-written part was left"
+    assert not list(small_disk.rglob("embedding-*.safetensors*")), "a half-written part was left"
     monkeypatch.setenv("PERSIA_HOME", usual)
     assert (place.train(wide, DS) / "checkpoint" / "manifest.json").exists()

@@ -8,8 +8,9 @@ from pathlib import Path
 import torch.distributed as dist
 from torch import Tensor
 
-from persia_core.launch.mpi import RUN_DIR_VARIABLE, processes_of
+from persia_core.launch.rank_process import rank_processes
 from persia_core.models.dlrm import DLRM
+from persia_core.phases import RUN_DIR_VARIABLE
 
 
 class Mortal(DLRM):
@@ -54,7 +55,8 @@ class Mortal(DLRM):
         self.file.touch()
         if not self.victim:
             os.kill(os.getpid(), signal.SIGKILL)
-        for pid in processes_of(run_dir):
+        for process in rank_processes(run_dir):
+            pid = process.pid
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if Path(command[0].decode()).name == self.victim or self.victim.encode() in command[1:]:
                 os.kill(pid, signal.SIGKILL)

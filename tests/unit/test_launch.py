@@ -9,8 +9,11 @@ import pytest
 
 from persia_core.embedding.server import server_program
 from persia_core.exit_codes import ExitCode
+from persia_core.launch.ending import processes_of
+from persia_core.launch.failure import failure_of
 from persia_core.launch.job import Job
-from persia_core.launch.mpi import RUN_DIR_VARIABLE, failure_of, mpi_command, processes_of
+from persia_core.launch.mpi import mpi_command
+from persia_core.phases import RUN_DIR_VARIABLE
 from tests.support.small_config import small_config
 
 
@@ -22,13 +25,13 @@ def job_in(run_dir: Path, **cluster: int) -> Job:
 
 
 def command_of(**cluster: int) -> list[str]:
-    return mpi_command(job_in(Path("/nowhere"), **cluster))
+    return mpi_command(job_in(Path("/nowhere"), **cluster), Path("/nowhere/heartbeats"))
 
 
 def test_servers_are_told_their_threads_and_their_limit() -> None:
     command = command_of(servers=2, server_threads=3, trainers=4, max_buffered_bytes=5 << 30)
     servers = command[1 : command.index(":")]
-    assert servers[:3] == ["-n", "2", str(server_program())]
+    assert servers[:2] == ["-n", "2"] and str(server_program()) in servers
     assert servers[servers.index("--threads") + 1] == "3"
     assert servers[servers.index("--max-buffered-bytes") + 1] == str(5 << 30)
     assert servers[servers.index("--workers-per-rank") + 1] == "1"
@@ -44,8 +47,10 @@ def test_embedding_workers_are_ranks_between_servers_and_trainers() -> None:
     assert servers[servers.index("--workers-per-rank") + 1] == "3", (
         "the first of them serves trainers 0, 3 and 6"
     )
-    assert workers == ["-n", "3", sys.executable, "-m", "persia_core.worker.main", "/nowhere/job.json"]
-    assert trainers == ["-n", "7", sys.executable, "-m", "persia_core.training.main", "/nowhere/job.json"]
+    program = [sys.executable, "-m", "persia_core.worker.main", "/nowhere/job.json"]
+    assert (workers[:2], workers[-6:]) == (["-n", "3"], ["embedding worker", "2", *program])
+    program = [sys.executable, "-m", "persia_core.training.main", "/nowhere/job.json"]
+    assert (trainers[:2], trainers[-6:]) == (["-n", "7"], ["trainer", "5", *program])
 
 
 # What Open MPI prints; the server that mpiexec ends after the killed rank may come first.
@@ -69,7 +74,7 @@ def test_the_rank_that_was_killed_is_named_and_not_one_that_ended_with_it(
     tmp_path: Path, rank: int, role: str
 ) -> None:
     (tmp_path / "job.log").write_text(KILLED.format(rank=rank))
-    error = failure_of(job_in(tmp_path, embedding_workers=2, trainers=3), 137)
+    error = failure_of(job_in(tmp_path, embedding_workers=2, trainers=3), 137, lambda rank, at: 0.0).error
     assert error.what == f"{role} (rank {rank}) was ended by signal 9"
     assert error.exit_code == ExitCode.RANK_FAILED
 

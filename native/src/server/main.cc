@@ -7,11 +7,14 @@
 #include <array>
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <optional>
 #include <span>
 #include <string>
 
 #include "command_line.h"
+#include "persia/heartbeat.h"
 #include "persia/mpi_transport.h"
 #include "persia/server.h"
 #include "persia/transport.h"
@@ -42,7 +45,7 @@ void end_with_parent() {
   if (::getppid() != parent) terminated = true;
 }
 
-// Before any thread starts: they inherit it. Whoever has the rights of a user may lower its own priority.
+// Before any other thread starts: they inherit it. Whoever has the rights of a user may lower its own priority.
 void run_when_idle() {
   const sched_param none{};
   ::sched_setscheduler(0, SCHED_IDLE, &none);
@@ -50,7 +53,11 @@ void run_when_idle() {
 
 int run(const persia::CommandLine& line) {
   std::uint32_t rank = 0;
+  std::optional<persia::Heartbeat> heartbeat;
   try {
+    // It must get a core when all are busy.
+    if (const char* path = std::getenv(persia::kHeartbeatVariable)) heartbeat.emplace(path);
+    if (line.idle_priority) run_when_idle();
     persia::ensure_mpi();
     rank = persia::mpi_rank();
     const auto transport = persia::make_mpi_server(line.max_buffered_bytes, line.workers_per_rank);
@@ -88,6 +95,5 @@ int main(int argc, char** argv) {
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGTERM, &action, nullptr);
   end_with_parent();
-  if (line.idle_priority) run_when_idle();
   return run(line);
 }
