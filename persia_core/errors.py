@@ -82,6 +82,10 @@ class OutOfOrder(PersiaError):
     exit_code = ExitCode.OUT_OF_ORDER
 
 
+class RunLocked(PersiaError):
+    exit_code = ExitCode.RUN_LOCKED
+
+
 class GateRefused(PersiaError):
     exit_code = ExitCode.GATE_REFUSED
 

@@ -28,6 +28,7 @@ class ExitCode(IntEnum):
     NO_PARENT = 33  # no earlier checkpoint to start from, and a cold start was not asked for
     EARLIER_DAY_MISSING = 34  # an earlier day has landed and is not trained yet: it may still be
     OUT_OF_ORDER = 35  # a later day is trained already
+    RUN_LOCKED = 36  # another job is training this very run
     GATE_REFUSED = 40  # the model gate said no: the champion stays
     PROMOTION_REFUSED = 41  # the champion pointer is ahead, or moved meanwhile
     ENVIRONMENT = 50  # a program that is needed (Java, mpiexec, the native module) is not there
@@ -44,6 +45,7 @@ _RETRYABLE = frozenset(
         ExitCode.RANK_FAILED,
         ExitCode.RANK_HUNG,
         ExitCode.EARLIER_DAY_MISSING,
+        ExitCode.RUN_LOCKED,
         ExitCode.INTERRUPTED,
         ExitCode.TERMINATED,
     }

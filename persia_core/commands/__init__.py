@@ -3,7 +3,18 @@
 Nothing heavy is imported before a command runs, so that `--help` is quick.
 """
 
-from persia_core.commands import config, data, handoff, jobs, platform, retention, serve, training, validation
+from persia_core.commands import (
+    clean,
+    config,
+    data,
+    handoff,
+    jobs,
+    platform,
+    retention,
+    serve,
+    training,
+    validation,
+)
 
 COMMANDS = (
     *platform.COMMANDS,
@@ -15,4 +26,5 @@ COMMANDS = (
     *retention.COMMANDS,
     *serve.COMMANDS,
     *config.COMMANDS,
+    *clean.COMMANDS,
 )

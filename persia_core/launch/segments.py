@@ -45,14 +45,38 @@ def shared_memory(otherwise: Path) -> Path:
 
 def remove_abandoned() -> None:
     """Remove the directories of this user whose launcher has ended: the kernel has let go of their locks."""
-    for directory in ROOT.glob(f"{_prefix()}*"):
-        with contextlib.suppress(OSError):  # in use, or removed by another launcher just now
-            lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
-            finally:
-                os.close(lock)
+    for directory in _all():
+        remove_if_abandoned(directory)
+
+
+def abandoned() -> list[Path]:
+    """The directories of this user whose launcher has ended."""
+    found = []
+    for directory in _all():
+        with contextlib.suppress(OSError), _locked(directory):
+            found.append(directory)
+    return found
+
+
+def remove_if_abandoned(directory: Path) -> bool:
+    """Remove `directory` unless its launcher lives; True if it is gone."""
+    with contextlib.suppress(OSError), _locked(directory):  # in use, or removed by another just now
+        shutil.rmtree(directory, ignore_errors=True)
+    return not directory.exists()
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _all() -> list[Path]:
+    return sorted(ROOT.glob(f"{_prefix()}*"))
 
 
 def _prefix() -> str:

@@ -1,9 +1,9 @@
 """The training stage: a hashed partition and a parent checkpoint in, a run directory out."""
 
-import errno
 import json
 import logging
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,16 @@ from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
 from persia_core.data.partition import open_partition
 from persia_core.embedding.day import logical_day
-from persia_core.errors import Corrupt, DiskFull, NoParent
+from persia_core.errors import Corrupt, NoParent
 from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.transfer import download_and_verify
-from persia_core.launch.job import JOB_FILE, Job, job_id
+from persia_core.launch.directory_lock import LOCK, shared
+from persia_core.launch.job import JOB_FILE, PARENTS, Job, job_id
 from persia_core.launch.mpi import run_job
 from persia_core.launch.published import published_metrics, without_bulk
 from persia_core.launch.upload_cuts import CutUpload
+from persia_core.launch.working_files import only_job_of, working_files
 from persia_core.training.report import write_metrics
 
 log = logging.getLogger(__name__)
@@ -57,18 +59,31 @@ def train_partition(
     `run` names the run: the same name again continues to mean the same run. A finished run is not trained
     twice; an interrupted one goes on from its newest whole cut, if configuration (but for the number of
     ranks), parent and partition are the same. Raises NoParent when there is no earlier checkpoint and
-    `cold_start` is false, PartitionMissing, PartitionEmpty, Corrupt, DiskFull, Diverged, RankFailed or
-    RankHung.
+    `cold_start` is false, PartitionMissing, PartitionEmpty, Corrupt, DiskFull, Diverged, RankFailed,
+    RankHung, RunLocked when another process trains this run, or EnvironmentProblem when the working files
+    cannot be written.
     """
-    work = work_dir()
     logical_day(config, ds)  # tables that count days need one
-    run_dir = run_directory(work, config.name, check_ds(ds), check_name("run", run)).absolute()
-    parent = None if cold_start else _parent(config, store, ds, work)
+    run_dir = run_directory(work_dir(), config.name, check_ds(ds), check_name("run", run)).absolute()
+    parent = None if cold_start else _parent(config, store, ds, work_dir())
     if parent is None and not cold_start:
         raise NoParent(
             f"model {config.name} has no checkpoint before {ds} in {store.url}",
             "train the earlier days first, or begin here with --cold-start",
         )
+    with working_files(work_dir()), only_job_of(run_dir):
+        return _train(config, store, ds, run_dir, parent, cold_start_dense)
+
+
+def _train(
+    config: ModelConfig,
+    store: ObjectStore,
+    ds: str,
+    run_dir: Path,
+    parent: StoredCheckpoint | None,
+    cold_start_dense: bool,
+) -> TrainResult:
+    work, run = work_dir(), run_dir.name
     parent_prefix = parent.prefix if parent is not None else None
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
@@ -77,7 +92,7 @@ def train_partition(
         log.info("run %s was trained and published already", run)
         return TrainResult(run=run, run_dir=str(run_dir), parent=parent_prefix, metrics=metrics)
     parent_dir = change = None
-    try:
+    with ExitStack() as held:
         partition = open_partition(store, config, ds, work)
         identity = RunIdentity.of(config, run, ds, parent_prefix, partition.manifest.digest)
         cut = newest_whole_cut(run_dir, identity)
@@ -89,7 +104,9 @@ def train_partition(
         if cut is not None:
             log.info("run %s goes on from step %d: %s", run, cut.step, cut.directory)
         elif parent is not None:
-            parent_dir = work / "parents" / parent.manifest.digest[:16]
+            # Not one for all runs: what it holds is fitted to the configuration of the run.
+            parent_dir = work / PARENTS / job_id(config.name, ds, run)
+            held.enter_context(shared(parent_dir))
             change = _fetch_parent(config, store, ds, parent, parent_dir)
         job = Job(
             id=job_id(config.name, ds, run),
@@ -105,15 +122,6 @@ def train_partition(
             cold_start_dense=cold_start_dense,
         )
         _run(job, config, stored)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFull(
-            f"no space left under {work}", "free space or set PERSIA_HOME to a larger disk, then run again"
-        ) from error
-    finally:
-        if parent_dir is not None:
-            shutil.rmtree(parent_dir, ignore_errors=True)
     result = _finished(run_dir, config, parent_prefix)
     if result is None:
         raise RuntimeError(f"the job ended well and left no checkpoint or metrics in {run_dir}")
@@ -159,9 +167,8 @@ def _fetch_parent(
 
 def _clear(run_dir: Path, kept: tuple[str, ...]) -> None:
     """Remove what an earlier attempt left, but for the names in `kept`."""
-    run_dir.mkdir(parents=True, exist_ok=True)
     for path in run_dir.iterdir():
-        if path.name in kept:
+        if path.name in (*kept, LOCK):
             continue
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)

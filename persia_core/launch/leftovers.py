@@ -1,0 +1,77 @@
+"""What jobs that were killed have left on this host."""
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from persia_core.checkpoint.layout import CHECKPOINT, METRICS
+from persia_core.handoff.layout import MANIFEST
+from persia_core.launch import segments
+from persia_core.launch.directory_lock import Locked, is_locked, locked
+from persia_core.launch.ending import processes_of
+from persia_core.launch.job import JOB_FILE, PARENTS
+
+
+class Leftover(BaseModel):
+    """A directory that nobody uses. `bytes` is what its files take."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    path: Path
+    bytes: int
+
+
+SEGMENTS = "shared memory and session of a dead job"
+RUN = "run directory of a dead job"
+PARENT = "parent checkpoint that was being fetched or used"
+
+
+def find_leftovers(work: Path) -> list[Leftover]:
+    """All of this user's segments, and what lies under `work`; nothing that a living job uses.
+
+    A run directory is left over if its training has not come to an end and nobody trains on: a finished one
+    is waiting to be published.
+    """
+    found = [(SEGMENTS, path) for path in segments.abandoned()]
+    found += [(RUN, path) for path in _dead_runs(work)]
+    found += [(PARENT, path) for path in _directories(work / PARENTS) if not is_locked(path)]
+    return [Leftover(kind=kind, path=path, bytes=_size(path)) for kind, path in found]
+
+
+def remove(leftover: Leftover) -> bool:
+    """Remove it, unless somebody has begun to use it since; True if it is gone."""
+    if leftover.kind == SEGMENTS:
+        return segments.remove_if_abandoned(leftover.path)
+    with contextlib.suppress(Locked), locked(leftover.path):
+        if leftover.kind == RUN and not _is_dead(leftover.path):
+            return False
+        shutil.rmtree(leftover.path)
+        return True
+    return False
+
+
+def _dead_runs(work: Path) -> Iterator[Path]:
+    for job_file in sorted(work.glob(f"*/ds=*/*/{JOB_FILE}")):
+        if not is_locked(job_file.parent) and _is_dead(job_file.parent):
+            yield job_file.parent
+
+
+def _is_dead(run_dir: Path) -> bool:
+    finished = (run_dir / CHECKPOINT / MANIFEST).exists() and (run_dir / METRICS).exists()
+    return not finished and not any(processes_of(run_dir))
+
+
+def _directories(root: Path) -> list[Path]:
+    return sorted(path for path in root.glob("*") if path.is_dir() and not path.is_symlink())
+
+
+def _size(directory: Path) -> int:
+    total = 0
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.lstat().st_size
+    return total
