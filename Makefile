@@ -12,11 +12,12 @@ SECONDS := 60
 SLURM_PACKAGES := slurm-client slurmctld slurmd slurm-wlm-basic-plugins libmunge2 libhwloc15 libnuma1 libjson-c5 \
     liblua5.1-0 libyaml-0-2 libdbus-1-3
 SEED := $(shell date +%s)
+MINUTES := 30
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests slurm-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
-    bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve gpu-checks check clean
+    bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve crash-tests soak gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -135,6 +136,13 @@ bench-spark: setup $(BENCH_PACKAGES)/.installed ## hashing with Spark beside a p
 
 bench-serve: setup ## answers of `persia serve` under load, and its start; needs wrk (SMALL=1: tiny)
 	@$(BIN)/python -m benchmarks.serve $(if $(SMALL),--small) $(ARGS)
+
+crash-tests: setup ## kill every role at every phase, and fail every call of the store (SEED=n; about two hours)
+	@PERSIA_CRASH_CASES=all PERSIA_CRASH_SEED=$(SEED) $(BIN)/python -m pytest --timeout=900 tests/crash \
+	    tests/integration/test_train_publish_faults.py
+
+soak: setup ## training with a random kill every minute (MINUTES=30 SEED=n): what survives
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
 
 check: lint types native-tests test ## what .ci/run runs, but for the fuzzing
 

@@ -1,6 +1,8 @@
 """An HTTP proxy before an S3 endpoint that misbehaves as it is told: real requests, real faults."""
 
 import http.client
+import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,10 +18,11 @@ _ERROR = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Messa
 class Fault:
     """`lose reply`: the request takes effect, its answer does not arrive. `cut body`: half of it does.
 
-    `answer`: the request does not reach the service; `status` and `code` are answered instead.
+    Of the others the request does not reach the service. `answer`: `status` and `code` are answered instead.
+    `reset`: the connection is reset. `stall`: nothing happens until the client gives up.
     """
 
-    kind: Literal["lose reply", "cut body", "answer"]
+    kind: Literal["lose reply", "cut body", "answer", "reset", "stall"]
     status: int = 0
     code: str = ""
 
@@ -62,6 +65,14 @@ def faulty_proxy(upstream: str) -> Iterator[FaultyProxy]:
                 fault = proxy.rule(request)
             if fault is not None and fault.kind == "answer":
                 self._answer(fault.status, [], _ERROR.format(code=fault.code).encode())
+                return
+            if fault is not None and fault.kind in ("reset", "stall"):
+                if fault.kind == "stall":
+                    self.connection.recv(1)  # nothing comes but the end
+                no_wait = struct.pack("ii", 1, 0)  # close sends RST
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_wait)
+                self.close_connection = True
+                self.connection.shutdown(socket.SHUT_RD)
                 return
             headers = {k: v for k, v in request.headers.items() if k.lower() not in ("expect", "connection")}
             connection = http.client.HTTPConnection(target)

@@ -189,10 +189,10 @@ def make_run(
     save_torch(model.network.state_dict(), directory / "dense.safetensors")
     save_torch({"0.step": torch.zeros(1)}, directory / "optimizer.safetensors")
     (directory / "state.json").write_text("{}")
+    kinds = {"optimizers": ",".join(f"{t.name}={t.optimizer.kind}" for t in config.tables)}
     for server in range(servers):
-        save_file(
-            _shard(config, model.weights, server, servers), directory / f"embedding-{server}.safetensors"
-        )
+        path = directory / f"embedding-{server}.safetensors"
+        save_file(_shard(config, model.weights, server, servers), path, metadata=kinds)
     parts = [part_of(directory, path) for path in sorted(directory.iterdir())]
     manifest = Manifest(
         kind="checkpoint",
@@ -207,6 +207,12 @@ def make_run(
             config_digest=config.digest(),
             code_version="test",
         ),
+        details={
+            "model": config.name,
+            "servers": servers,
+            "step": 0,
+            "tables": {t.name: {"dim": t.dim, "optimizer": t.optimizer.kind} for t in config.tables},
+        },
     )
     (directory / "manifest.json").write_bytes(manifest.to_bytes())
     predicted = oracle_predict(config, model, day.table)
