@@ -21,6 +21,8 @@ APPROVE = "release.approve"
 PROMOTE = "release.promote"
 CLEAN_UP = "clean_up"
 
+ROLLBACK_DAG = "rollback_model"
+
 SCHEDULES_VARIABLE = "PERSIA_SCHEDULES"  # "off": no DAG starts by the clock
 
 

@@ -35,8 +35,11 @@ class S3Store:
     Credentials come from boto3's own chain. Safe to share between threads.
     """
 
-    def __init__(self, url: str, endpoint_url: str | None = None) -> None:
-        """`url` is s3://bucket or s3://bucket/prefix. No request is made here. Raises ConfigError."""
+    def __init__(self, url: str, endpoint_url: str | None = None, session: Any = None) -> None:
+        """`url` is s3://bucket or s3://bucket/prefix. No request is made here. Raises ConfigError.
+
+        `session` is a boto3 session with credentials of its own, where the process's are not to be used.
+        """
         bucket, _, prefix = url.removeprefix("s3://").partition("/")
         if not url.startswith("s3://") or not bucket:
             raise ConfigError(f"storage URL {url!r} names no bucket", "write it as s3://bucket/prefix")
@@ -45,7 +48,7 @@ class S3Store:
         self._endpoint = endpoint_url
         self._strip_quotes = False
         try:
-            self._client: Any = boto3.session.Session().client(
+            self._client: Any = (session or boto3.session.Session()).client(
                 "s3", endpoint_url=endpoint_url, config=_config(endpoint_url)
             )
         except (BotoCoreError, ValueError) as error:

@@ -31,7 +31,7 @@ def rollback_model(folder: Path) -> DAG:
     """One task: the champion of the model becomes an earlier version. The reason is kept with the pointer."""
     configs = _configs(folder)
     with DAG(
-        dag_id="rollback_model",
+        dag_id=names.ROLLBACK_DAG,
         description="Make an earlier version the champion again, with a reason",
         doc_md=ROLLBACK,
         schedule=None,

@@ -1,0 +1,89 @@
+"""The application behind the page. Every request needs a user that Airflow knows."""
+
+import hashlib
+import secrets
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import HTMLResponse
+
+from persia_core.airflow.factory.models import ScheduledModel, scheduled_models
+from persia_core.airflow.models_page.access import may_read, may_roll_back
+from persia_core.airflow.models_page.overview import overview
+from persia_core.airflow.models_page.page import Section, models_page
+from persia_core.airflow.models_page.stores import store_of
+from persia_core.config.home import project_dir
+from persia_core.errors import Corrupt, PersiaError, StorageUnavailable
+from persia_core.handoff.layout import version_prefix
+from persia_core.handoff.models import read_version
+from persia_core.handoff.object_store import NotFound, ObjectStore
+from persia_core.handoff.report import REPORT
+
+# The report is data of a run: it may bring its own style and drawings, and nothing else.
+_REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; script-src 'nonce-{nonce}'"
+
+
+def models_app() -> FastAPI:
+    """`/models` and, for each version, `/models/<model>/<version>/report.html`."""
+    app = FastAPI(title="Persia models", openapi_url=None)
+
+    @app.get("/models", response_class=HTMLResponse)
+    def models(user: GetUserDep) -> HTMLResponse:
+        nonce = secrets.token_urlsafe(16)
+        visible = [model for model in _models() if may_read(user, model.name)]
+        page = models_page(_sections(visible), nonce, may_roll_back=may_roll_back(user))
+        headers = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
+        return HTMLResponse(page, headers=headers)
+
+    @app.get("/models/{name}/{version}/report.html", response_class=HTMLResponse)
+    def report(name: str, version: str, user: GetUserDep) -> HTMLResponse:
+        model = next((m for m in _models() if m.name == name and may_read(user, m.name)), None)
+        if model is None:
+            raise HTTPException(404, f"there is no model {name!r} that you may read")
+        try:
+            page = verified_report(store_of(model.config.storage), name, version)
+        except NotFound:
+            raise HTTPException(404, f"version {version!r} of {name} has no report") from None
+        except PersiaError as error:
+            raise HTTPException(503 if isinstance(error, StorageUnavailable) else 502, str(error)) from error
+        return HTMLResponse(page, headers={"Content-Security-Policy": _REPORT_POLICY})
+
+    return app
+
+
+def verified_report(store: ObjectStore, model: str, version: str) -> bytes:
+    """The report of a version, as its manifest describes it. Raises NotFound and Corrupt."""
+    manifest = read_version(store, model, version).manifest
+    part = next((part for part in manifest.parts if part.path == REPORT), None)
+    if part is None:
+        raise NotFound(REPORT)
+    key = version_prefix(model, version) + REPORT
+    data = store.get(key).data
+    if len(data) != part.size or hashlib.sha256(data).hexdigest() != part.sha256:
+        raise Corrupt(
+            f"{store.uri(key)} is not the report that the manifest describes", "publish the version again"
+        )
+    return data
+
+
+def _models() -> list[ScheduledModel]:
+    return scheduled_models(project_dir() / "configs")
+
+
+def _sections(models: list[ScheduledModel]) -> list[Section]:
+    """A store that is out of reach is asked once, not once for every model that it holds."""
+    unreachable: dict[str, str] = {}
+    sections = []
+    for model in models:
+        url = model.config.storage.url
+        try:
+            if url in unreachable:
+                sections.append(Section(model.name, problem=unreachable[url]))
+                continue
+            sections.append(Section(model.name, overview(store_of(model.config.storage), model.name)))
+        except PersiaError as error:
+            if isinstance(error, StorageUnavailable):
+                unreachable[url] = str(error)
+            sections.append(Section(model.name, problem=str(error)))
+    return sections

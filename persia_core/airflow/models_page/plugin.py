@@ -1,0 +1,42 @@
+"""What registers the page "Models" with Airflow: an entry point of the group `airflow.plugins` names it."""
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+URL_PREFIX = "/persia"
+
+
+class LazyApp:
+    """The ASGI application, imported at its first request.
+
+    Every process of Airflow loads every plugin; only the API server ever serves this page.
+    """
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        """Serve one request."""
+        if self._app is None:
+            from persia_core.airflow.models_page.app import models_app
+
+            self._app = models_app()
+        await self._app(scope, receive, send)
+
+
+class ModelsPlugin(AirflowPlugin):
+    """An entry of the navigation, and the application behind it."""
+
+    name = "persia_models"
+    fastapi_apps = [{"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "Persia models"}]  # noqa: RUF012
+    external_views = [  # noqa: RUF012  (Airflow's own declaration)
+        {
+            "name": "Models",
+            "href": f"{URL_PREFIX}/models",
+            "destination": "nav",
+            "url_route": "models",
+            "nav_top_level": True,
+        }
+    ]
