@@ -169,7 +169,6 @@ def test_a_model_through_good_and_bad_days(platform: Platform, tmp_path: Path) -
     assert story.champion() == versions[2]
     for run_id in ("second", "third"):
         assert story.log(run_id, names.MPI_JOB).count("supervised by process") == 1
-    assert "waiting, until" in story.log("third", names.WAIT_FOR_TURN)
     assert "running already" in story.log("second", names.MPI_JOB) or "succeeded already" in story.log(
         "second", names.MPI_JOB
     )
