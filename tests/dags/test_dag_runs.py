@@ -114,7 +114,7 @@ def test_the_commands_of_the_other_dags(outcome: Any) -> None:
     given = [_without_result(command) for command in outcome[1][9:]]
     who = "--who=dag_test"  # what dag.test() calls who started the run
     assert given[0] == ["rollback", *OF_VERSION, f"--reason={REASON}", who]
-    housekeeping = given[1:5]
+    housekeeping = given[1:6]
     assert sorted(housekeeping) == sorted(
         [
             *(
@@ -122,8 +122,9 @@ def test_the_commands_of_the_other_dags(outcome: Any) -> None:
                 for what in ("retire", "sweep")
                 for model in ("movielens_dlrm", "synthetic_dlrm")
             ),
+            ["clean", "--yes"],
         ]
     )
     days = ["--first", "2026-11-20", "--last", "2026-11-21"]
-    assert given[5] == ["data", "days", "--config", "configs/synthetic_dlrm.yaml", *days]
-    assert given[6:] == [["models", "show", *OF_VERSION]]
+    assert given[6] == ["data", "days", "--config", "configs/synthetic_dlrm.yaml", *days]
+    assert given[7:] == [["models", "show", *OF_VERSION]]

@@ -106,6 +106,14 @@ def housekeeping(folder: Path) -> DAG:
                     doc_md="Removes uploads that were begun and never finished: parts without a manifest.",
                 )
                 retire.set_downstream(sweep)
+        PersiaOperator(
+            task_id="clean",
+            command=["clean", "{{ '--yes' if params.apply else '' }}"],
+            has_result=False,
+            execution_timeout=TIMEOUT,
+            doc_md="Removes what killed jobs left on this host: working directories and shared memory. "
+            "On several hosts, run `persia clean` on each by cron.",
+        )
     return dag
 
 
