@@ -45,7 +45,8 @@ void end_with_parent() {
   if (::getppid() != parent) terminated = true;
 }
 
-// Before any other thread starts: they inherit it. Whoever has the rights of a user may lower its own priority.
+// Before any other thread starts: they inherit it. Whoever has the rights of a user may lower its own
+// priority.
 void run_when_idle() {
   const sched_param none{};
   ::sched_setscheduler(0, SCHED_IDLE, &none);
