@@ -57,15 +57,17 @@ def configured(home: Path) -> ModelConfig:
         "trainers": 2,
         "heartbeat_timeout_s": 10.0,
     }
+    document["checkpoint"] |= {"every_seconds": 5.0}
     document["storage"]["url"] = f"file://{home / 'store'}"
     return parse_config(document, "soak")
 
 
 @dataclass
 class Killer:
-    """Kills at a random moment of every minute, in a thread of its own, until it is told to stop."""
+    """Kills at a random moment of each of some minutes, in a thread of its own."""
 
     seed: int
+    minutes: float
     run_dir: Path | None = None  # of the job that runs
     kills: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,7 +84,7 @@ class Killer:
 
     def _work(self) -> None:
         minute = 0
-        while True:
+        while minute < self.minutes:
             moment = self._started + MINUTE_S * (minute + self._random.random())
             if self._stop.wait(max(0.0, moment - time.monotonic())):
                 return
@@ -159,7 +161,7 @@ def soak(minutes: float, seed: int, home: Path) -> tuple[dict[str, float], dict[
     store = LocalStore(home / "store")
     file = home / "model.yaml"
     file.write_text(json.dumps(config.model_dump(mode="json")))
-    killer = Killer(seed)
+    killer = Killer(seed, minutes)
     days: list[dict[str, Any]] = []
     orphans = segments = 0
     before = set(abandoned())
