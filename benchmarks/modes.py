@@ -4,7 +4,6 @@
 """
 
 import argparse
-import json
 import logging
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -56,18 +55,6 @@ def study(
                 mean = fmean(record["auc"] for record in of_seed.values())
                 log.info("%s, %s: AUC %.4f of %d seeds", data.name, setting.name, mean, len(of_seed))
     return found
-
-
-def keep(part: str, path: Path, outcome: Outcome) -> None:
-    """Take over what the result in `path` holds of a part that is not run now, and say so."""
-    if not path.exists():
-        return
-    earlier = json.loads(path.read_text(encoding="utf-8"))
-    kept = {name: value for name, value in earlier["figures"].items() if part_of(name) == part}
-    if kept:
-        outcome.figures |= kept
-        outcome.samples |= {name: v for name, v in earlier["samples"].items() if part_of(name) == part}
-        outcome.notes.append(f"{part}: of the run of {earlier['date']}, commit {earlier['commit']}")
 
 
 def part_of(name: str) -> str:
@@ -131,7 +118,8 @@ def main() -> None:
         delay.check(store)  # before hours of the other part
     for part in PARTS:
         if part not in options.parts:
-            keep(part, path, outcome)
+            figures, samples, notes = outcome.figures, outcome.samples, outcome.notes
+            report.keep(path, part, part_of, figures, samples, notes)
     for part, run in (("auc", auc_part), ("delay", delay_part)):
         if part in options.parts:
             run(options, store, images, outcome)

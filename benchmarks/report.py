@@ -3,9 +3,10 @@
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from benchmarks import machine
 
@@ -29,6 +30,32 @@ def write(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def keep(
+    path: Path,
+    part: str,
+    part_of: Callable[[str], str],
+    figures: dict[str, float],
+    samples: dict[str, Any],
+    notes: list[str],
+) -> None:
+    """Take over what the result in `path` holds of a part that is not run now, and note of which run it is.
+
+    `part_of` tells of the name of a figure or a sample which part it is of.
+    """
+    if not path.exists():
+        return
+    earlier = json.loads(path.read_text(encoding="utf-8"))
+    kept = {name: value for name, value in earlier["figures"].items() if part_of(name) == part}
+    if not kept:
+        return
+    figures |= kept
+    samples |= {name: value for name, value in earlier["samples"].items() if part_of(name) == part}
+    said = f"{part}: of the run "
+    notes += [note for note in earlier.get("notes", []) if note.startswith(said)][-1:] or [
+        f"{said}of {earlier['date']}, commit {earlier['commit']}"
+    ]
 
 
 def make_command(target: str) -> str:

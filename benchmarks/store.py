@@ -17,6 +17,7 @@ from benchmarks.sizes import FULL, SMALL, Size
 log = logging.getLogger("benchmarks.store")
 
 NAME = "store"
+PARTS = ("tables", "memory", "served")
 Results = dict[tuple[int, int, str], Samples]  # by table rows, dim and company
 
 
@@ -42,6 +43,13 @@ def run(size: Size) -> tuple[Results, list[str]]:
                 results[rows, dim, name] = samples
                 notes += _disturbances(f"{rows} rows, dim {dim}, {name}", samples)
     return results, notes
+
+
+def part_of(name: str) -> str:
+    """The part that a figure or a sample belongs to."""
+    if name in ("memory", "overhead_bytes_per_row", "rss_growth_at_capacity"):
+        return "memory"
+    return "served" if name.startswith("served") else "tables"
 
 
 def _disturbances(where: str, samples: Samples) -> list[str]:
@@ -97,7 +105,7 @@ def main() -> None:
     parser.add_argument("--dims", type=int, nargs="+", help="dims of the tables")
     parser.add_argument("--rounds", type=int, help="rounds per size")
     parser.add_argument("--tries", type=int, help="times that a round is tried while others use the machine")
-    parser.add_argument("--parts", nargs="+", default=["tables", "memory", "served"], help="what to measure")
+    parser.add_argument("--parts", nargs="+", default=PARTS, help="what to measure; the rest is kept")
     parser.add_argument("--out", type=Path, help="directory for the result and the plot")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -132,6 +140,10 @@ def main() -> None:
             notes += outcome.notes
             raw[part] = outcome.samples
 
+    path = (out or report.RESULTS) / f"{NAME}.json"
+    for part in PARTS:
+        if part not in arguments.parts:
+            report.keep(path, part, part_of, figures, raw, notes)
     print_results(results)
     report.print_table("figures", ["", ""], [[name, f"{value:.4g}"] for name, value in figures.items()])
     for note in notes:
@@ -140,7 +152,6 @@ def main() -> None:
         image = (out or report.IMAGES) / f"bench_{NAME}.svg"
         plot.bars(results, image)
         print(f"\nplot: {image}")
-    path = (out or report.RESULTS) / f"{NAME}.json"
     report.write(path, figures, raw, notes, report.make_command("bench-store"))
     print(f"result: {path}")
 

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.modes import Outcome, keep
+from benchmarks import report
+from benchmarks.modes import Outcome, part_of
 from benchmarks.study import raw
 from benchmarks.study.figures import auc_figures, paired, throughput_figures
 from benchmarks.study.plan import DATA, PERSIA_SETTING, SETTINGS, configured, fingerprint, resolved
@@ -214,7 +215,7 @@ def test_a_part_that_is_not_run_is_kept_and_named(tmp_path: Path) -> None:
     }
     path.write_text(json.dumps(earlier))
     outcome = Outcome({"auc_hybrid_minus_sync_adult": 0.2}, {"auc": {"adult": 5}})
-    keep("delay", path, outcome)
+    report.keep(path, "delay", part_of, outcome.figures, outcome.samples, outcome.notes)
     assert outcome.figures == {"auc_hybrid_minus_sync_adult": 0.2, "hybrid_vs_sync_at_delay": 3.0}
     assert outcome.samples == {"auc": {"adult": 5}, "delay": {"values": 2}}
     assert outcome.notes == ["delay: of the run of then, commit abc"]
