@@ -110,8 +110,11 @@ def _fetch_parent(
 
 
 def _published(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> PublishResult | None:
-    """What an earlier call stored of a run whose directory is gone since; else None."""
-    if run_dir.exists():
+    """What an earlier call stored of a run whose files are gone since; else None.
+
+    Its directory may be there again: whoever asks to train the run once more takes the lock in it.
+    """
+    if (run_dir / CHECKPOINT).exists():
         return None
     prefix = checkpoint_prefix(config.name, ds, run_dir.name)
     version = version_of_checkpoint(store, config.name, prefix)

@@ -1,6 +1,7 @@
 """Publishing over HTTP: what is stored, that it can be repeated, and what a crash leaves behind."""
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -275,3 +276,14 @@ def test_lineage_and_listing(config: ModelConfig, s3_store: S3Store, run_dir: Pa
     assert (shown["lineage"]["parent"], shown["verdict"]) == (first.version, None)
     with pytest.raises(Corrupt, match="no complete version"):
         show_version(s3_store, "small", "2026-11-03-000000000000")
+
+
+def test_a_published_run_is_known_when_its_files_are_gone(
+    config: ModelConfig, s3_store: S3Store, run_dir: Path
+) -> None:
+    first = publish(config, s3_store, DS, run_dir)
+    shutil.rmtree(run_dir)
+    assert publish(config, s3_store, DS, run_dir) == first
+    run_dir.mkdir()
+    (run_dir / "lock").touch()  # by a training that found nothing to do
+    assert publish(config, s3_store, DS, run_dir) == first

@@ -36,7 +36,7 @@ def parity(value: str | None) -> int:
 def config_of(weight_type: str) -> ModelConfig:
     document = every_kind("adagrad").model_dump()
     adam = {"name": "Adam", "args": {"lr": 0.01}}
-    document["training"] |= {"mode": "hybrid", "staleness": 2, "epochs": 6, "dense_optimizer": adam}
+    document["training"] |= {"mode": "sync", "staleness": 1, "epochs": 6, "dense_optimizer": adam}
     for table in document["tables"]:
         table["weight_type"] = weight_type
         table["optimizer"]["learning_rate"] = 0.2
