@@ -6,15 +6,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from persia_core.exit_codes import ExitCode, is_retryable
+from tests.support.waiting import gone, wait_for
 
 pytestmark = pytest.mark.airflow
 
@@ -87,25 +85,6 @@ def connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_PERSIA_S3", json.dumps(described))
 
 
-def _wait_for(condition: Callable[[], Any], what: str, limit_s: float = 60.0) -> Any:
-    deadline = time.monotonic() + limit_s
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not in {limit_s:.0f} s")
-
-
-def _gone(pids: list[int]) -> bool:
-    def running(pid: int) -> bool:
-        try:
-            return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-
-    return not any(running(pid) for pid in pids)
-
-
 def test_the_result_file_is_what_the_task_returns(
     program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,7 +150,7 @@ def test_without_the_connection_the_environment_is_left_alone(
 def test_processes_that_outlive_the_command_are_ended(program: str, tmp_path: Path) -> None:
     pids_file = tmp_path / "pids"
     make_operator(program, ["leave", str(pids_file)]).execute({})
-    assert _gone(json.loads(pids_file.read_text()))
+    assert gone(json.loads(pids_file.read_text()))
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -186,11 +165,11 @@ def test_killing_the_task_leaves_no_orphan(program: str, tmp_path: Path, number:
             stderr=subprocess.STDOUT,
         )
     try:
-        pids = json.loads(_wait_for(lambda: pids_file.exists() and pids_file.read_text(), "the command"))
+        pids = json.loads(wait_for(lambda: pids_file.exists() and pids_file.read_text(), "the command", 60.0))
         assert len(pids) == 4
-        assert not _gone(pids)
+        assert not gone(pids)
         task.send_signal(number)
-        _wait_for(lambda: _gone(pids), f"end of {pids}")
+        wait_for(lambda: gone(pids), f"end of {pids}", 60.0)
         task.wait(timeout=60)
     finally:
         task.kill()
@@ -213,10 +192,10 @@ def test_the_guard_ends_a_command_that_ignores_sigterm(tmp_path: Path) -> None:
         stdin=subprocess.PIPE,
     )
     try:
-        pid = int(_wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the command"))
+        pid = int(wait_for(lambda: pid_file.exists() and pid_file.read_text(), "the command", 60.0))
         assert guard.stdin is not None
         guard.stdin.close()
         assert guard.wait(timeout=60) == ExitCode.TERMINATED
-        assert _gone([pid])
+        assert gone([pid])
     finally:
         guard.kill()
