@@ -51,15 +51,14 @@ def folder(path: Path) -> Path:
     return path
 
 
-def saver_of(process: psutil.Process) -> list[psutil.Process]:
-    return [child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE]
-
-
 def begin_and_stop(worker: _native.EmbeddingWorker, directory: Path) -> psutil.Process:
     """A save that is under way for as long as its process is stopped."""
     for _ in range(100):
+        others = set(psutil.Process().children())  # such as a storage server that other tests use
         worker.begin_save(str(directory))
-        for child in saver_of(psutil.Process()):
+        for child in set(psutil.Process().children()) - others:
+            if child.status() == psutil.STATUS_ZOMBIE:
+                continue
             child.suspend()
             while (status := child.status()) not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE):
                 time.sleep(0.001)
