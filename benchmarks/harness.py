@@ -57,28 +57,42 @@ class Samples:
         return statistics.median(a / b for a, b in zip(mine, theirs, strict=True))
 
 
-def interleave(contestants: list[Contestant], rounds: int, tries: int, root: int | None = None) -> Samples:
+def interleave(
+    contestants: list[Contestant],
+    rounds: int,
+    tries: int,
+    root: int | None = None,
+    openings: int = 1,
+) -> Samples:
     """Measure every contestant once per round, in turn, the first of a round changing.
 
-    Where memory does not hold all of them at once, each is opened and closed again in every round. A
-    round during which others used more than QUIET_CORES is repeated, up to `tries` times in all; then
-    the quietest of them is kept, and `others_cores` tells how quiet it was. `root`: as for until_quiet.
+    The rounds are shared out over `openings`, each of which opens all contestants anew, another one first:
+    which memory a table gets decides how fast it is, and so it gets several. Where memory does not hold all
+    of them at once, each is opened and closed again in every round. A round during which others used more
+    than QUIET_CORES is repeated, up to `tries` times in all; then the quietest of them is kept, and
+    `others_cores` tells how quiet it was. `root`: as for until_quiet.
     """
     samples = Samples(together=sum(c.bytes for c in contestants) < SPARE_MEMORY * available_bytes())
-    with ExitStack() as stack:
-        if samples.together:
-            ready = {c.name: stack.enter_context(c.open()) for c in contestants}
-            turns = [Contestant(c.name, c.bytes, _opened(ready[c.name])) for c in contestants]
-        else:
-            turns = contestants
-        for number in range(rounds):
-            order = turns[number % len(turns) :] + turns[: number % len(turns)]
-            quiet = until_quiet(partial(_round, order, number, rounds), tries, root)
-            samples.repeated += quiet.repeated
-            samples.others_cores.append(quiet.others_cores)
-            samples.add(quiet.result)
-            log.info("round %d of %d: others used %.2f cores", number + 1, rounds, quiet.others_cores)
+    number = 0
+    for opening in range(openings):
+        end = rounds * (opening + 1) // openings
+        with ExitStack() as stack:
+            turns = _rotated(contestants, opening)
+            if samples.together:
+                turns = [Contestant(c.name, c.bytes, _opened(stack.enter_context(c.open()))) for c in turns]
+            while number < end:
+                quiet = until_quiet(partial(_round, _rotated(turns, number), number, rounds), tries, root)
+                samples.repeated += quiet.repeated
+                samples.others_cores.append(quiet.others_cores)
+                samples.add(quiet.result)
+                log.info("round %d of %d: others used %.2f cores", number + 1, rounds, quiet.others_cores)
+                number += 1
     return samples
+
+
+def _rotated(contestants: list[Contestant], by: int) -> list[Contestant]:
+    by %= len(contestants)
+    return contestants[by:] + contestants[:by]
 
 
 @dataclass(frozen=True)

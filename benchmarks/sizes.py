@@ -16,6 +16,7 @@ class Size:
     batches: int  # drawn, of which every round takes others
     per_sample: int  # batches that one measured value is the mean of
     rounds: int
+    openings: int  # how often the tables are made anew within the rounds
     tries: int  # of a round while others use the machine
     served_batches: int  # per round, after a prefill of the largest table
     memory_rows: tuple[int, ...]
@@ -42,6 +43,7 @@ FULL = Size(
     batches=60,
     per_sample=10,
     rounds=15,
+    openings=5,
     tries=2,
     served_batches=240,
     memory_rows=(100_000, 1_000_000, 4_000_000),
@@ -53,6 +55,7 @@ SMALL = Size(
     batches=6,
     per_sample=2,
     rounds=2,
+    openings=2,
     tries=1,
     served_batches=6,
     memory_rows=(100_000,),

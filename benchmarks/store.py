@@ -39,7 +39,7 @@ def run(size: Size) -> tuple[Results, list[str]]:
             pool = BatchPool(drawn, dim, size)
             for name, contestants in companies(rows, pool).items():
                 log.info("%d rows, dim %d: %s", rows, dim, ", ".join(c.name for c in contestants))
-                samples = interleave(contestants, size.rounds, size.tries)
+                samples = interleave(contestants, size.rounds, size.tries, openings=size.openings)
                 results[rows, dim, name] = samples
                 notes += _disturbances(f"{rows} rows, dim {dim}, {name}", samples)
     return results, notes
