@@ -161,10 +161,10 @@ def check_trains_to_the_end(world: World, job: CrashJob) -> None:
 
 
 def requests_to_die_at(count: int) -> list[int]:
-    """1-based numbers of requests of a publish that makes `count`: all, or a few."""
+    """1-based numbers of requests of a publish that makes `count`: all, or one."""
     if os.environ.get("PERSIA_CRASH_CASES") == "all":
         return list(range(1, count + 1))
-    return sorted(random.Random(seed()).sample(range(1, count + 1), 2))
+    return [random.Random(seed()).randint(1, count)]
 
 
 def test_a_publish_that_is_killed_while_it_uploads_leaves_nothing_half_visible(
