@@ -52,6 +52,17 @@ class LocalStore:
             raise Corrupt(f"{self.uri(key)} has over {MAX_SMALL_OBJECT_BYTES} bytes", "download it instead")
         return Stored(data, _etag(data))
 
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object, as many of them as there are. Raises NotFound."""
+        path = self._path(key)
+        with self._errors(path):
+            try:
+                with path.open("rb") as file:
+                    file.seek(start)
+                    return file.read(max(0, stop - start))
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                raise NotFound(self.uri(key)) from None
+
     def put(self, key: str, data: bytes) -> str:
         """Write, whatever was there, and return the new etag."""
         path = self._path(key)

@@ -65,6 +65,10 @@ class ObjectStore(Protocol):
         """Raises NotFound. For small objects (manifests, pointers)."""
         ...
 
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object, as many of them as it has from `start` on. Raises NotFound."""
+        ...
+
     def put(self, key: str, data: bytes) -> str:
         """Write and return the new etag. Only for keys nobody else writes."""
         ...

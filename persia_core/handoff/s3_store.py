@@ -68,12 +68,22 @@ class S3Store:
 
     def get(self, key: str) -> Stored:
         """Raises NotFound, and Corrupt for an object too large to be a manifest or pointer."""
+        return self._received(key, MAX_SMALL_OBJECT_BYTES)
+
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of an object, by a ranged GET; `start` must be in it. Raises NotFound."""
+        if stop <= start:
+            return b""
+        return self._received(key, stop - start, Range=f"bytes={start}-{stop - 1}").data
+
+    def _received(self, key: str, most: int, **arguments: str) -> Stored:
+        """An object, or a range of it, that has at most so many bytes."""
         for attempt in range(1, _ATTEMPTS + 1):
-            answer = self._call("get_object", key)
-            if answer["ContentLength"] > MAX_SMALL_OBJECT_BYTES:
+            answer = self._call("get_object", key, **arguments)
+            if answer["ContentLength"] > most:
                 answer["Body"].close()
                 raise Corrupt(
-                    f"{self.uri(key)} has {answer['ContentLength']} bytes",
+                    f"{self.uri(key)} has {answer['ContentLength']} bytes, at most {most} were asked for",
                     "no manifest or pointer is that large; something else was stored under this name",
                 )
             try:

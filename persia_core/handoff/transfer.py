@@ -106,16 +106,8 @@ def download_parts(
     _check_paths(manifest, store.uri(prefix + MANIFEST))
     check_no_links(manifest, directory)
     directory.mkdir(parents=True, exist_ok=True)
-    stored = {info.key: info.size for info in store.list(prefix)}
     parts = [part for part in manifest.parts if only is None or part.path in only]
-    for part in parts:
-        key = prefix + part.path
-        if key not in stored:
-            raise Corrupt(f"{store.uri(key)} is missing, its manifest lists it", _RESTORE)
-        if stored[key] != part.size:
-            raise Corrupt(
-                f"{store.uri(key)} has {stored[key]} bytes, its manifest says {part.size}", _RESTORE
-            )
+    check_listed(store, prefix, parts)
 
     def fetch(_: int, part: Part) -> None:
         target = directory / part.path
@@ -132,6 +124,19 @@ def download_parts(
             raise
 
     _in_parallel("fetched", store.uri(prefix), parts, fetch)
+
+
+def check_listed(store: ObjectStore, prefix: str, parts: list[Part]) -> None:
+    """Raises Corrupt naming the first part that is not there, or has another size; nothing is read."""
+    stored = {info.key: info.size for info in store.list(prefix)}
+    for part in parts:
+        key = prefix + part.path
+        if key not in stored:
+            raise Corrupt(f"{store.uri(key)} is missing, its manifest lists it", _RESTORE)
+        if stored[key] != part.size:
+            raise Corrupt(
+                f"{store.uri(key)} has {stored[key]} bytes, its manifest says {part.size}", _RESTORE
+            )
 
 
 def verify_parts(directory: Path, manifest: Manifest) -> None:

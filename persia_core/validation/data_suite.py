@@ -7,7 +7,7 @@ from typing import Any
 
 from persia_core.config import ModelConfig
 from persia_core.config.home import work_dir
-from persia_core.data.partition import stage_partition
+from persia_core.data.partition import read_hashed_manifest
 from persia_core.errors import DataRefused, PartitionEmpty
 from persia_core.handoff.layout import data_docs_prefix, data_verdict
 from persia_core.handoff.object_store import ObjectStore
@@ -34,8 +34,8 @@ def validate_partition(config: ModelConfig, store: ObjectStore, ds: str) -> Data
     `result`); PartitionMissing, PartitionEmpty, DataInvalid (another schema, no Parquet), Corrupt,
     StorageUnavailable, DiskFull.
     """
-    directory, manifest = stage_partition(store, config, ds, work_dir())
-    sample = sample_partition(config, directory, manifest)
+    manifest = read_hashed_manifest(store, config, ds)
+    sample = sample_partition(config, store, manifest)
     if not sample.rows_in_files:
         raise PartitionEmpty(
             f"partition ds={ds} of {config.dataset.name} holds no rows",
@@ -45,6 +45,7 @@ def validate_partition(config: ModelConfig, store: ObjectStore, ds: str) -> Data
     history, current = read_history(config, store, ds), past_of(manifest)
     checks: list[Check] = []
     prefix = data_docs_prefix(config.dataset.name, ds)
+    work_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="data-docs-", dir=work_dir()) as site:
         docs = DataDocs(Path(site) / DETAIL)
         found = figures(config, manifest, sample) | history_figures(current, history)

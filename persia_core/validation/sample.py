@@ -1,7 +1,6 @@
 """What the data checks look at: a bounded sample of a partition's rows, and figures of all of it."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,10 +10,10 @@ from numpy.typing import NDArray
 
 from persia_core.config import ModelConfig
 from persia_core.config.features import IdFeature, MultiCategoricalFeature
-from persia_core.data.partition import open_parquet
 from persia_core.data.schema import schema_difference
-from persia_core.errors import DataInvalid
+from persia_core.data.stored_partition import StoredPartition
 from persia_core.handoff.manifest import Manifest
+from persia_core.handoff.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,38 +37,34 @@ def prefix_column(feature_name: str) -> str:
 
 
 def sample_partition(
-    config: ModelConfig, directory: Path, manifest: Manifest, limit: int = MAX_SAMPLE_ROWS
+    config: ModelConfig, store: ObjectStore, manifest: Manifest, limit: int = MAX_SAMPLE_ROWS
 ) -> PartitionSample:
-    """At most `limit` rows, an equal share from row groups spread evenly over the partition.
+    """At most `limit` rows, an equal share from row groups spread evenly over the partition in the store.
 
-    Memory is bounded by the sample and one row group. Raises DataInvalid when a part is not Parquet.
+    Footers and those row groups are read where they lie: memory is bounded by the sample and one row group,
+    and nothing is written to disk. Raises Corrupt when a part is missing or of another size, DataInvalid when
+    one is not Parquet, StorageUnavailable.
     """
-    files = [open_parquet(directory / part.path) for part in manifest.parts]
-    for file in files:
-        if difference := schema_difference(config, file.schema_arrow):
-            return PartitionSample(None, sum(f.metadata.num_rows for f in files), difference)
-    groups = [
-        (file, number)
-        for file in files
-        for number in range(file.metadata.num_row_groups)
-        if file.metadata.row_group(number).num_rows
-    ]
-    total = sum(file.metadata.num_rows for file in files)
+    partition = StoredPartition(store, manifest)
+    groups: list[tuple[int, int]] = []
+    total, difference = 0, None
+    for part, footer in enumerate(partition.footers()):
+        difference = difference or schema_difference(config, footer.schema)
+        total += sum(footer.rows)
+        groups += [(part, number) for number, rows in enumerate(footer.rows) if rows]
+    if difference is not None:
+        return PartitionSample(None, total, difference)
     chosen = groups
     if total > limit:
         chosen = [groups[i] for i in np.unique(np.linspace(0, len(groups) - 1, _MAX_GROUPS).astype(int))]
     pieces = []
     left = limit
-    for done, (file, number) in enumerate(chosen):
-        try:
-            table = file.read_row_group(number).replace_schema_metadata(None)
-        except (pa.ArrowException, OSError) as error:
-            raise DataInvalid(
-                f"{manifest.lineage.ds}: row group {number}: {error}", "hash the day again"
-            ) from error
+    for done, (part, number) in enumerate(chosen):
+        table = partition.read_group(part, number)
         share = min(table.num_rows, left // (len(chosen) - done))
         left -= share
-        pieces.append(table.slice(table.num_rows - share))
+        # A copy: a slice would keep the whole row group in memory.
+        pieces.append(table.take(np.arange(table.num_rows - share, table.num_rows)))
     rows = pa.concat_tables(pieces) if pieces else None
     return PartitionSample(rows, total, None)
 

@@ -284,13 +284,43 @@ def test_a_sample_is_bounded_spread_and_holds_the_last_row(tmp_path: Path) -> No
     table = hashed_table(config, small_rows(1000))
     store = LocalStore(tmp_path / "store")
     manifest = write_hashed_table(config, store, DS, table, rows_per_part=300, rows_per_group=10)
-    sample = sample_partition(config, tmp_path / "store" / hashed_prefix("clicks", DS), manifest, limit=100)
+    sample = sample_partition(config, store, manifest, limit=100)
     assert sample.rows is not None and sample.rows_in_files == 1000
     assert 90 <= sample.rows.num_rows <= 100
     times: list[Any] = sample.rows["time"].to_pylist()
     assert times == sorted(times) and times[-1] == table["time"][-1].as_py()
     quarters = pd.cut(pd.Series(times), 4, labels=False).value_counts()
     assert (quarters > 15).all()
+
+
+class _Metered(LocalStore):
+    """Counts what is read by ranges, and copies nothing."""
+
+    bytes_read = 0
+
+    def read(self, key: str, start: int, stop: int) -> bytes:
+        data = super().read(key, start, stop)
+        self.bytes_read += len(data)
+        return data
+
+    def download(self, key: str, path: Path) -> None:
+        raise AssertionError(f"{key} was copied")
+
+
+def test_what_is_read_and_kept_of_a_partition_is_bounded(tmp_path: Path) -> None:
+    config = small_config()
+    table = pa.concat_tables([hashed_table(config, small_rows(400))] * 200).sort_by("time")
+    noise = np.random.default_rng(1).uniform(0, 99, table.num_rows)  # bytes that no codec makes fewer
+    table = replaced("price", lambda _: noise.tolist())(table)
+    store = _Metered(tmp_path / "store")
+    manifest = write_hashed_table(config, store, DS, table, rows_per_group=200)
+    size = sum(part.size for part in manifest.parts)
+    sample = sample_partition(config, store, manifest, limit=640)
+    assert sample.rows is not None and (sample.rows.num_rows, sample.rows_in_files) == (640, 80_000)
+    assert store.bytes_read < size / 2
+    assert sample.rows.get_total_buffer_size() < 2 * sample.rows.nbytes
+    validate_partition(config, store, DS)
+    assert not list((tmp_path / "home" / "work").rglob("*.parquet"))
 
 
 def test_the_frame_has_the_first_wrong_prefix_of_every_row() -> None:
@@ -316,6 +346,6 @@ def test_the_sample_reads_what_parquet_holds(tmp_path: Path) -> None:
     store = LocalStore(tmp_path / "store")
     manifest = write_hashed_partition(config, store, DS, small_rows(50), rows_per_part=20)
     directory = tmp_path / "store" / hashed_prefix("clicks", DS)
-    sample = sample_partition(config, directory, manifest)
+    sample = sample_partition(config, store, manifest)
     expected = pa.concat_tables([pq.read_table(directory / part.path) for part in manifest.parts])
     assert sample.rows is not None and sample.rows.to_pylist() == expected.to_pylist()

@@ -50,6 +50,15 @@ def test_a_missing_key_is_not_found(store: ObjectStore, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_range_of_bytes_is_read(store: ObjectStore) -> None:
+    data = bytes(range(256)) * 8
+    store.put("a/b", data)
+    for start, stop in ((0, 1), (5, 2000), (0, 2048), (2047, 9999), (7, 7)):
+        assert store.read("a/b", start, stop) == data[start:stop]
+    with pytest.raises(NotFound, match="nothing"):
+        store.read("a/nothing", 0, 1)
+
+
 def test_put_if_absent_writes_once(store: ObjectStore) -> None:
     etag = store.put_if_absent("m/manifest.json", b"first")
     with pytest.raises(PreconditionFailed):
