@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from persia_core.config import ModelConfig, load_config
-from spark_jobs.raw_files import RawFile
+from spark_jobs.raw_files import local_file
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = PROJECT / "configs" / "criteo.yaml"
@@ -30,7 +30,7 @@ def ours(spark: Any) -> Work:
     from spark_jobs.hash_features import hash_files
 
     def work(source: Path, target: Path) -> None:
-        hash_files(spark, config(), [RawFile(source, source.name)], target)
+        hash_files(spark, config(), [local_file(source, source.name)], target)
 
     return work
 
@@ -63,7 +63,7 @@ def plain_copy(spark: Any) -> Work:
     from spark_jobs.readers import read_raw
 
     def work(source: Path, target: Path) -> None:
-        (raw,) = read_raw(spark, config(), [RawFile(source, source.name)])
+        (raw,) = read_raw(spark, config(), [local_file(source, source.name)])
         raw.write.parquet(str(target))
 
     return work
@@ -77,7 +77,7 @@ def ordered_copy(spark: Any) -> Work:
     from spark_jobs.readers import read_raw
 
     def work(source: Path, target: Path) -> None:
-        files = [RawFile(source, source.name)]
+        files = [local_file(source, source.name)]
         (raw,) = read_raw(spark, config(), files)
         order = F.xxhash64(*raw.columns)
         ordered = raw.repartitionByRange(tasks_for(spark, files), order).sortWithinPartitions(order)

@@ -1,7 +1,7 @@
 """Hash a raw partition: `spark-submit hash_features.py --config F --ds D --input FILE... --output DIR`.
 
-Reads raw files, writes the kept rows in partition order as Parquet, and counts the others by reason.
-`persia hash` runs the same function and publishes its result.
+Reads raw files, on disk or by `s3a://`, writes the kept rows in partition order as Parquet, and counts the
+others by reason. `persia hash` runs the same function and publishes its result.
 """
 
 import argparse
@@ -20,7 +20,9 @@ from persia_core.config.home import work_dir
 from persia_core.data.reasons import reasons
 from persia_core.data.rejected import locate_rejected, refusal
 from persia_core.data.schema import TIME, hashed_columns
-from persia_core.errors import PartitionEmpty, PartitionMissing, PersiaError, StorageConflict
+from persia_core.data.spark_errors import check_shared
+from persia_core.data.staging import named_files
+from persia_core.errors import PartitionEmpty, PersiaError, StorageConflict
 from persia_core.handoff.layout import check_ds
 from spark_jobs.raw_files import RawFile
 
@@ -60,16 +62,19 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
     The order is by time, then by a hash of the row, then by its columns: it depends on the rows alone,
     and rows of one second are not ordered by their label. Rejected rows, if there are any, go to
     `_rejected` in it, as `spark_jobs.rejected.write_rejected` writes them. Raises DataInvalid (not the
-    declared format, a column missing) and PartitionEmpty.
+    declared format, a column missing), PartitionEmpty, and EnvironmentProblem (`s3a://` without its classes).
     """
     from pyspark.sql import Observation
     from pyspark.sql import functions as F
 
     from spark_jobs.readers import file_uri, read_raw
     from spark_jobs.rejected import write_rejected
+    from spark_jobs.s3a import SCHEME, prepare_s3a
     from spark_jobs.transform import REASON, transform
     from spark_jobs.value_counts import fold_rare, vocabulary_samples
 
+    if any(file.location.startswith(SCHEME) for file in files):
+        prepare_s3a(spark, config.storage.endpoint_url)
     raw = read_raw(spark, config, files)
     rows = reduce(lambda one, other: one.unionByName(other), (transform(frame, config) for frame in raw))
     columns = list(hashed_columns(config))
@@ -119,9 +124,7 @@ def hash_files(spark: Any, config: ModelConfig, files: Sequence[RawFile], output
 
 def tasks_for(spark: Any, files: Sequence[RawFile]) -> int:
     """Sorting tasks, by the size of the input: one for a small day, which then needs no sampling."""
-    size = sum(
-        file.path.stat().st_size * (_GZIP_RATIO if file.path.name.endswith(".gz") else 1) for file in files
-    )
+    size = sum(file.size * (_GZIP_RATIO if file.location.endswith(".gz") else 1) for file in files)
     return max(1, math.ceil(size / int(spark.conf.get(BYTES_PER_TASK, str(_BYTES_PER_TASK)))))
 
 
@@ -130,7 +133,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hash_features.py", description=__doc__)
     parser.add_argument("--config", type=Path, required=True, help="the model's YAML file")
     parser.add_argument("--ds", required=True, help="the partition, YYYY-MM-DD")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="raw files on local disk")
+    parser.add_argument(
+        "--input",
+        nargs="+",
+        required=True,
+        help="raw files that all hosts see; or s3a://BUCKET/KEY, a prefix if it ends with /",
+    )
     parser.add_argument("--output", type=Path, required=True, help="a directory that does not exist yet")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -139,14 +147,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         check_ds(given.ds)
         config = load_config(given.config)
-        for path in given.input:
-            if not path.is_file():
-                raise PartitionMissing(f"{path}: no such file", "name raw files on local disk after --input")
+        files = [file for name in given.input for file in named_files(config, name)]
         if given.output.exists():
             raise StorageConflict(f"{given.output} exists already", "name a new directory after --output")
-        files = [RawFile(path.absolute(), str(path)) for path in given.input]
         with spark_session(work_dir()) as spark:
             report = hash_files(spark, config, files, given.output)
+            check_shared(spark.sparkContext.master, report.rows_kept, given.output)
         (given.output / REPORT).write_text(json.dumps({"ds": given.ds, **asdict(report)}, indent=1) + "\n")
         if report.rejected:
             located = locate_rejected(

@@ -5,9 +5,11 @@ import gzip
 import json
 import re
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from persia_core.config.model import Dataset
 from persia_core.errors import DataInvalid
@@ -27,10 +29,26 @@ _BLANK = "".join(map(chr, range(33)))
 
 @dataclass(frozen=True)
 class RawFile:
-    """A raw file on local disk; `name` is how people know it (its URI in the store)."""
+    """A raw file. `location`: its path, or its URI for Spark where executors fetch it themselves.
 
-    path: Path
+    `name` is how people know it (its URI in the store), `size` in bytes as it lies there. `open` gives the
+    driver its bytes from the start.
+    """
+
+    location: str
     name: str
+    size: int
+    open: Callable[[], BinaryIO] = field(compare=False, repr=False)
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
+
+
+def local_file(path: Path, name: str) -> RawFile:
+    """A raw file on local disk."""
+    path = path.absolute()
+    return RawFile(str(path), name, path.stat().st_size, partial(_open, path))
 
 
 def suffix_of(name: str, file_format: Format) -> str | None:
@@ -55,7 +73,7 @@ def header_of(file: RawFile, dataset: Dataset) -> Header:
     csv and tsv: the header, or `dataset.columns`. parquet: the schema. jsonl: the keys of the first 1000
     records. Raises DataInvalid, naming the file, if it is not of that format.
     """
-    if file.path.stat().st_size == 0:
+    if file.size == 0:
         return Header({})
     if dataset.format == "parquet":
         return Header(_parquet_columns(file))
@@ -81,8 +99,9 @@ def _first_line(text: str, comment: str | None) -> tuple[int, str]:
 def _peek(file: RawFile) -> str:
     """The first MiB of the text, up to its last whole line."""
     try:
-        with gzip.open(file.path) if file.path.name.endswith(".gz") else file.path.open("rb") as stream:
-            data = stream.read(_PEEK_BYTES)
+        with file.open() as packed:
+            plain = gzip.GzipFile(fileobj=packed) if file.location.endswith(".gz") else packed
+            data = plain.read(_PEEK_BYTES)
     except (OSError, EOFError, zlib.error) as error:
         raise DataInvalid(
             f"{file.name} cannot be unpacked: {error}", "deliver the file again; it was cut or damaged"
@@ -144,7 +163,8 @@ def _parquet_columns(file: RawFile) -> dict[str, str]:
     import pyarrow.parquet as pq
 
     try:
-        schema = pq.read_schema(file.path)
+        with file.open() as stream:
+            schema = pq.read_schema(stream)
     except (pa.ArrowException, OSError) as error:
         raise DataInvalid(
             f"{file.name} is not Parquet: {error}",

@@ -1,5 +1,6 @@
 """Raw files as one Spark DataFrame: the columns that the configuration names, values as they stand."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ _CORRUPT = "_corrupt_record"
 _PARSED = "_parsed"
 _ARRAY = r"\A[\x00-\x20]*\["
 _PERMISSIVE = {"mode": "PERMISSIVE", "columnNameOfCorruptRecord": _CORRUPT}
+_PATTERN = re.compile(r"[\\{}\[\]*?]")
 _NOT_BLANK = r"[^\x00-\x20]"  # what Spark's readers take for a blank line has no such character
 
 
@@ -77,9 +79,9 @@ def _groups(config: ModelConfig, files: Sequence[RawFile]) -> list[_Group]:
                 )
         kinds = tuple(header.columns.items())
         group = groups.setdefault(kinds, _Group(tuple(header.columns), [], {}))
-        group.paths.append(file_uri(file.path))
+        group.paths.append(_spark_path(file))
         if header.line is not None:
-            group.headers[str(file.path.absolute())] = header.line
+            group.headers[file.location] = header.line
     if not groups:
         raise PartitionEmpty(
             f"{', '.join(file.name for file in files)}: holds no rows",
@@ -106,7 +108,7 @@ def _read(spark: Any, config: ModelConfig, group: _Group) -> Any:
 def _locate(spark: Any, config: ModelConfig, group: _Group) -> Any:
     from pyspark.sql import functions as F
 
-    # A URI in Java's spelling, which is not Python's: as the plain path.
+    # A URI in Java's spelling, which is not Python's: as the file's location.
     uri = F.regexp_replace("_metadata.file_path", r"\+", "%2B")
     file = F.regexp_replace(F.url_decode(uri), r"\Afile:/+", "/").alias(FILE)
     if config.dataset.format == "parquet":
@@ -185,6 +187,12 @@ def _csv_options(config: ModelConfig) -> dict[str, str]:
 def file_uri(path: Path) -> str:
     """A path for Spark, whatever file system is its default. Hadoop takes the characters as they are."""
     return f"file://{path.absolute()}"
+
+
+def _spark_path(file: RawFile) -> str:
+    """A raw file for Spark, which takes some characters for patterns of names, unless they are escaped."""
+    uri = file.location if "://" in file.location else file_uri(Path(file.location))
+    return _PATTERN.sub(r"\\\g<0>", uri)
 
 
 def quoted(name: str) -> str:

@@ -21,11 +21,10 @@ def write_rejected(
 ) -> None:
     """Write the rejected rows of `files`, about `count` of them, as Parquet to the new directory `output`.
 
-    Columns: `_reason`, `_file` (its path on this host), `_block` (the byte of the file at which the split
-    of the reader began; 0 for Parquet), `_position` (lines, of Parquet rows, before it in the split),
+    Columns: `_reason`, `_file` (its location, as in RawFile), `_block` (the byte of the file at which the
+    split of the reader began; 0 for Parquet), `_position` (lines, of Parquet rows, before it in the split),
     `_record` (the line as it stands, with U+FFFD for what is no UTF-8, or the row as JSON), `_label` (the
-    raw label as text). Files, by
-    name, hold the rows in order of file, block and position.
+    raw label as text). Files, by name, hold the rows in order of file, block and position.
     """
     from pyspark.sql import Observation
     from pyspark.sql import functions as F

@@ -1,10 +1,10 @@
-"""One Spark session for one host: loopback only, no UI, quick to start."""
+"""The Spark session: on one host by default, loopback only, no UI, quick to start."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,26 @@ from spark_jobs.java import find_java_home
 log = logging.getLogger(__name__)
 
 MAX_CORES = 16
+LOCAL = "local"
+
+Settings = dict[str, bool | float | int | str | None]
 
 
 @contextmanager
-def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g") -> Iterator[Any]:
+def spark_session(
+    scratch: Path,
+    *,
+    cores: int | None = None,
+    memory: str = "2g",
+    master: str = LOCAL,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[Any]:
     """A SparkSession; one that is already there is used and left running, a new one is stopped.
 
     `scratch` takes shuffle and warehouse files. `cores` defaults to those this process may use, at
-    most 16. `memory` is the heap of the driver, which in local mode does all the work. Under
-    spark-submit master, memory and Java options are those that were submitted. Raises
-    EnvironmentProblem when there is no Java.
+    most 16; it is for `master` "local", in which the driver does all the work. `memory` is the heap of the
+    driver. `settings` of Spark go before ours. Under spark-submit master, memory and Java options are those
+    that were submitted. Raises EnvironmentProblem when there is no Java.
     """
     from pyspark.sql import SparkSession
 
@@ -32,12 +42,12 @@ def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g"
         yield existing
         return
     start = time.monotonic()
-    builder = SparkSession.builder.appName("persia").config(map=_settings(scratch))
+    given: Settings = {**(settings or {})}
+    builder = SparkSession.builder.appName("persia").config(map=_settings(scratch) | given)
     if "PYSPARK_GATEWAY_PORT" not in os.environ:  # not under spark-submit: the JVM is ours to start
         os.environ["JAVA_HOME"] = str(find_java_home(scratch / "java"))
         os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-        builder = builder.config(map=_launch_settings(scratch, cores, memory))
+        builder = builder.config(map=_launch_settings(scratch, master, cores, memory) | given)
     logging.getLogger("py4j").setLevel(logging.WARNING)  # it would log on its way out, to closed streams
     session = builder.getOrCreate()
     log.info("Spark %s started in %.1f s", session.version, time.monotonic() - start)
@@ -47,7 +57,7 @@ def spark_session(scratch: Path, *, cores: int | None = None, memory: str = "2g"
         session.stop()
 
 
-def _settings(scratch: Path) -> dict[str, bool | float | int | str | None]:
+def _settings(scratch: Path) -> Settings:
     return {
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.warehouse.dir": str(scratch / "spark-warehouse"),
@@ -63,21 +73,31 @@ def _settings(scratch: Path) -> dict[str, bool | float | int | str | None]:
     }
 
 
-def _launch_settings(
-    scratch: Path, cores: int | None, memory: str
-) -> dict[str, bool | float | int | str | None]:
+def _launch_settings(scratch: Path, master: str, cores: int | None, memory: str) -> Settings:
+    common: Settings = {
+        "spark.driver.memory": memory,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "WARN",
+    }
+    one_host = _one_host(scratch) if master.startswith(LOCAL) else {}
+    if master != LOCAL:
+        return common | one_host | {"spark.master": master, "spark.executor.extraJavaOptions": _UTC}
     if cores is None:
         cores = min(len(os.sched_getaffinity(0)), MAX_CORES)
+    return common | one_host | {"spark.master": f"{LOCAL}[{cores}]"}
+
+
+_UTC = "-Duser.timezone=UTC"
+
+
+def _one_host(scratch: Path) -> Settings:
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     return {
-        "spark.master": f"local[{cores}]",
-        "spark.driver.memory": memory,
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.driver.host": "127.0.0.1",
         # A session lives for seconds: the optimising compiler and a parallel collector cost more
         # to start than they give back.
-        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Duser.timezone=UTC",
+        "spark.driver.extraJavaOptions": f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC {_UTC}",
         "spark.local.dir": str(scratch / "spark-local"),
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "WARN",
     }

@@ -22,6 +22,7 @@ from persia_core.config.features import (
 )
 from persia_core.config.gates import Gates
 from persia_core.config.retention import Retention
+from persia_core.config.spark import SparkSection
 from persia_core.config.time_format import check_time_format
 from persia_core.config.training import Training
 from persia_core.handoff.layout import check_name
@@ -163,6 +164,7 @@ class ModelConfig(Section):
     gates: Gates = Gates()
     export: Export = Export()
     retention: Retention = Retention()
+    spark: SparkSection = SparkSection()
     airflow: AirflowSection | None = None
 
     @field_validator("name")
@@ -311,11 +313,10 @@ class ModelConfig(Section):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) over all of the configuration but storage, retention, cuts and when it runs."""
+        """SHA-256 (hex) over it without storage, retention, cuts, and when and where it runs."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        return _digest(
-            self.model_dump(mode="json", exclude={"storage", "retention", "checkpoint", "airflow"} | unused)
-        )
+        elsewhere = {"storage", "retention", "checkpoint", "airflow", "spark"}
+        return _digest(self.model_dump(mode="json", exclude=elsewhere | unused))
 
     def training_digest(self) -> str:
         """SHA-256 (hex) over what is trained and how; the same for every number of servers and trainers."""

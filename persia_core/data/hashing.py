@@ -17,9 +17,10 @@ from persia_core.data.hashed_writer import ROWS_PER_GROUP, write_parts
 from persia_core.data.rejected import LocatedRows, RejectedRow, locate_rejected, refusal
 from persia_core.data.rejected_store import publish_rejected
 from persia_core.data.replace import existing_manifest, replace_manifest
-from persia_core.data.staging import stage_raw
+from persia_core.data.spark_errors import check_shared, disk_full, explained
+from persia_core.data.staging import raw_files
 from persia_core.data.statistics import PartitionStatistics
-from persia_core.errors import Corrupt, DataInvalid, DiskFull, PersiaError, StorageConflict
+from persia_core.errors import Corrupt, PersiaError, StorageConflict
 from persia_core.handoff.layout import MANIFEST, hashed_prefix
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of
 from persia_core.handoff.object_store import ObjectStore, Stored
@@ -60,7 +61,8 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
     PartitionMissing, PartitionEmpty, DataInvalid (a file, column or label is not as declared, or more
     rows are rejected than data_checks.max_rejected_share allows), StorageConflict (another content is
     published already and `replace` is false, or somebody else published meanwhile), StorageUnavailable,
-    DiskFull, EnvironmentProblem (no Java). On any error the partition in the store is as it was.
+    DiskFull, EnvironmentProblem (no Java, no classes for s3a://, no directory that all hosts share). On any
+    error the partition in the store is as it was.
     """
     start = time.monotonic()
     prefix = hashed_prefix(config.dataset.name, ds)
@@ -68,7 +70,7 @@ def hash_partition(config: ModelConfig, store: ObjectStore, ds: str, replace: bo
     if existing is not None and not replace:
         _refuse_other_schema(config, store, prefix, existing)
     with _scratch() as scratch:
-        files = stage_raw(store, config, ds, scratch)
+        files = raw_files(store, config, ds, scratch)
         log.info("hashing ds=%s of %s", ds, config.dataset.name)
         report, sources = _run_spark(config, files, scratch / "spark")
         rejected = _rejected(config, ds, report, files, scratch)
@@ -117,12 +119,8 @@ def _scratch() -> Iterator[Path]:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full() from error
+            raise disk_full() from error
         raise
-
-
-def _disk_full() -> DiskFull:
-    return DiskFull(f"no space left under {work_dir()}", "free space there, or point PERSIA_HOME elsewhere")
 
 
 def _run_spark(config: ModelConfig, files: list[RawFile], output: Path) -> tuple[HashReport, list[Path]]:
@@ -130,24 +128,16 @@ def _run_spark(config: ModelConfig, files: list[RawFile], output: Path) -> tuple
     from pyspark.errors import PySparkException
 
     try:
-        with spark_session(work_dir()) as spark:
+        section = config.spark
+        with spark_session(work_dir(), master=section.master, settings=section.settings) as spark:
             report = hash_files(spark, config, files, output)
     except PersiaError:
         raise
     except (PySparkException, Py4JError) as error:
-        text = str(error)
-        if "No space left on device" in text:
-            raise _disk_full() from error
-        for file in files:
-            if file.path.name in text:
-                first = next((line for line in text.splitlines() if line.strip()), "")
-                raise DataInvalid(
-                    f"{file.name} cannot be read to its end: {first}",
-                    "deliver the file again; it was cut or damaged",
-                ) from error
+        if known := explained(error, config, files):
+            raise known from error
         raise
-    sources = sorted(output.glob("part-*.parquet"))
-    return report, sources
+    return report, check_shared(config.spark.master, report.rows_kept, output)
 
 
 def _rejected(

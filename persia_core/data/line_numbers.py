@@ -1,6 +1,6 @@
 """Which line of a text file a split of Hadoop's line reader begins with."""
 
-from pathlib import Path
+from typing import BinaryIO
 
 _CHUNK = 1 << 20
 
@@ -12,8 +12,9 @@ class LineNumbers:
     split before. Its first line is the first one that begins after b.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+    def __init__(self, name: str, file: BinaryIO) -> None:
+        """`file` is at its start; `name` is for errors."""
+        self._name, self._file = name, file
         self._at = 0
         self._ends = 0  # of lines that end at or before `_at`, but for a CR that stands just before it
         self._after_cr = False
@@ -29,7 +30,7 @@ class LineNumbers:
         while self._at < block:
             chunk = self._file.read(min(_CHUNK, block - self._at))
             if not chunk:
-                raise ValueError(f"{self._file.name} has no byte {block}")
+                raise ValueError(f"{self._name} has no byte {block}")
             self._ends += self._after_cr and not chunk.startswith(b"\n")
             self._ends += chunk.count(b"\n") + chunk.count(b"\r") - chunk.count(b"\r\n")
             self._after_cr = chunk.endswith(b"\r")

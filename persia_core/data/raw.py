@@ -44,7 +44,7 @@ def land_partition(store: ObjectStore, dataset: str, ds: str, files: list[Path])
 
 def landed_files(store: ObjectStore, dataset: str, ds: str) -> list[ObjectInfo]:
     """The raw files of partition `ds`, in order of key, without marks of writers; none if it is not there."""
-    return [info for info in store.list(raw_prefix(dataset, ds)) if _is_data(info.key)]
+    return [info for info in store.list(raw_prefix(dataset, ds)) if is_data(info.key)]
 
 
 def require_landed(store: ObjectStore, dataset: str, ds: str) -> list[str]:
@@ -61,13 +61,12 @@ def require_landed(store: ObjectStore, dataset: str, ds: str) -> list[str]:
 def landed_days(store: ObjectStore, dataset: str, first: str, last: str) -> list[str]:
     """The partitions from `first` to `last`, both included, that have arrived, ascending."""
     root = raw_root(dataset)
-    found = {
-        m[1] for i in store.list(root) if _is_data(i.key) and (m := _DAY.match(i.key.removeprefix(root)))
-    }
+    found = {m[1] for i in store.list(root) if is_data(i.key) and (m := _DAY.match(i.key.removeprefix(root)))}
     return sorted(day for day in found if first <= day <= last)
 
 
-def _is_data(key: str) -> bool:
+def is_data(key: str) -> bool:
+    """Whether a key under `raw/` is of a file, and not of a writer's mark."""
     name = key.rpartition("/")[2]
     return bool(name) and not name.startswith(("_", "."))
 

@@ -53,7 +53,7 @@ def locate_rejected(
 
     Columns of the parts: `file`, `line`, `reason`, `record`; in order of file (as in `files`, by path)
     and line. Files of text that are not compressed are read up to the split of the last rejected row,
-    to count lines; memory is bounded. A file that is not on this host leaves `line` null. There are
+    to count lines; memory is bounded. A file that is none of `files` leaves `line` null. There are
     `expected_rows` rows, or the two readings of the raw files disagree: RuntimeError.
     """
     directory.mkdir()
@@ -78,7 +78,7 @@ def locate_rejected(
 
 
 def _located(source: Path, files: Sequence[RawFile], located: LocatedRows) -> Iterator[pa.Table]:
-    names = {str(file.path.absolute()): file.name for file in files}
+    known = {file.location: file for file in files}
     current, numbers = "", None
     block, first_line = -1, 0
     try:
@@ -90,14 +90,14 @@ def _located(source: Path, files: Sequence[RawFile], located: LocatedRows) -> It
                 if path != current:
                     if numbers is not None:
                         numbers.close()
-                    numbers = LineNumbers(Path(path)) if Path(path).is_file() else None
+                    numbers = LineNumbers(path, known[path].open()) if path in known else None
                     current, block = path, -1
                 if row["_block"] != block:
                     block = row["_block"]
                     first_line = 1 if numbers is None else numbers.first_line(block)
                 line = None if numbers is None and block > 0 else first_line + row["_position"]
                 lines.append(line)
-                name = names.get(path, path)
+                name = known[path].name if path in known else path
                 shown.append(name)
                 if row["_reason"] not in located.first:
                     located.first[row["_reason"]] = RejectedRow(name, line, row["_record"], row["_label"])

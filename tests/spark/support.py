@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from persia_core.config import ModelConfig, parse_config
-from persia_core.handoff.layout import hashed_prefix, raw_prefix
+from persia_core.handoff.layout import hashed_prefix, raw_prefix, rejected_prefix
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.object_store import ObjectStore
@@ -84,3 +84,16 @@ def as_rows(table: pa.Table) -> list[tuple[object, ...]]:
         tuple(tuple(value) if isinstance(value, list) else value for value in row.values())
         for row in table.to_pylist()
     ]
+
+
+def rejected_rows(store: ObjectStore, scratch: Path) -> tuple[Manifest, list[tuple[str, int, str, str]]]:
+    """The manifest of the rejected rows and all of them: file, line, reason, record."""
+    prefix = rejected_prefix("clicks", DS)
+    manifest = Manifest.from_bytes(store.get(prefix + "manifest.json").data, "manifest")
+    rows: list[tuple[str, int, str, str]] = []
+    for part in manifest.parts:
+        store.download(prefix + part.path, scratch / part.path)
+        table = pq.read_table(scratch / part.path)
+        assert part.rows == table.num_rows
+        rows += [tuple(row.values()) for row in table.to_pylist()]
+    return manifest, rows

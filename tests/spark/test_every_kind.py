@@ -16,7 +16,7 @@ import pytest
 from persia_core.config import ModelConfig, parse_config
 from persia_core.data.rows import hash_rows
 from persia_core.data.schema import hashed_columns
-from spark_jobs.raw_files import RawFile
+from spark_jobs.raw_files import local_file
 from spark_jobs.readers import read_raw
 from tests.spark.oracle import signed_id
 
@@ -241,7 +241,7 @@ def by_spark(spark: Any, config: ModelConfig, path: Path) -> list[tuple[str | No
     """(reason, values) of every row, in order of the file."""
     from spark_jobs.transform import REASON, transform
 
-    (raw,) = read_raw(spark, config, [RawFile(path, str(path))])
+    (raw,) = read_raw(spark, config, [local_file(path, str(path))])
     found = transform(raw, config).coalesce(1).collect()
     names = list(hashed_columns(config))
     missing = {feature.name: feature.missing for feature in config.dense_features}

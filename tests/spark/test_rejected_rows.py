@@ -14,12 +14,10 @@ import pytest
 from persia_core.config import ModelConfig, parse_config
 from persia_core.data.hashing import hash_partition
 from persia_core.errors import DataInvalid
-from persia_core.handoff.layout import hashed_prefix, raw_prefix, rejected_prefix
+from persia_core.handoff.layout import hashed_prefix, raw_prefix
 from persia_core.handoff.local_store import LocalStore
-from persia_core.handoff.manifest import Manifest
-from persia_core.handoff.object_store import ObjectStore
 from tests.spark.oracle import DOCUMENT
-from tests.spark.support import DS, local_store
+from tests.spark.support import DS, local_store, rejected_rows
 
 pytestmark = [pytest.mark.spark, pytest.mark.usefixtures("spark")]
 
@@ -32,7 +30,6 @@ BAD = {
     "time: not Unix seconds": ["1", "now", "1", "3"],
     "malformed row": ["1", "2"],
 }
-Found = list[tuple[str, int, str, str]]
 
 
 @pytest.fixture(autouse=True)
@@ -59,18 +56,6 @@ def config(share: float = 1.0, **dataset: object) -> ModelConfig:
     return parse_config(document, "the test")
 
 
-def rejected(store: ObjectStore, scratch: Path) -> tuple[Manifest, Found]:
-    prefix = rejected_prefix("clicks", DS)
-    manifest = Manifest.from_bytes(store.get(prefix + "manifest.json").data, "manifest")
-    rows: Found = []
-    for part in manifest.parts:
-        store.download(prefix + part.path, scratch / part.path)
-        table = pq.read_table(scratch / part.path)
-        assert part.rows == table.num_rows
-        rows += [tuple(row.values()) for row in table.to_pylist()]
-    return manifest, rows
-
-
 def lines_with_faults(separator: str, extra: list[str]) -> tuple[list[str], list[tuple[int, str, str]]]:
     """Lines, and (number from 1, reason, line) of the bad ones. `extra` lines hold no row at all."""
     lines, bad = [], []
@@ -85,8 +70,7 @@ def lines_with_faults(separator: str, extra: list[str]) -> tuple[list[str], list
     return lines, bad
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("end", "packed"), [("\n", False), ("\r\n", False), ("\r", False), ("\r\n", True)])
 def test_rows_of_csv_are_kept_with_file_and_line(tmp_path: Path, end: str, packed: bool) -> None:
     lines, bad = lines_with_faults(",", ["", "  ", "# 1,2,3,4"])
     top = ["# made by hand", "", ",".join(COLUMNS)]
@@ -96,7 +80,7 @@ def test_rows_of_csv_are_kept_with_file_and_line(tmp_path: Path, end: str, packe
     ending = ".csv.gz" if packed else ".csv"
     store = local_store(tmp_path / "store", {f"a{ending}": pack(data), f"b{ending}": pack(other)})
     result = hash_partition(config(comment="#"), store, DS)
-    manifest, found = rejected(store, tmp_path)
+    manifest, found = rejected_rows(store, tmp_path)
     a, b = (store.uri(f"{raw_prefix('clicks', DS)}{name}{ending}") for name in "ab")
     expected = [(a, line + len(top), reason, text) for line, reason, text in bad]
     expected += [(b, line + 1, reason, text) for line, reason, text in bad if line <= 30]
@@ -111,7 +95,7 @@ def test_rows_of_tsv_without_a_header(tmp_path: Path) -> None:
     store = local_store(tmp_path / "store", {"a.tsv": "\n".join(lines).encode()})
     result = hash_partition(config(format="tsv", columns=COLUMNS), store, DS)
     uri = store.uri(f"{raw_prefix('clicks', DS)}a.tsv")
-    assert rejected(store, tmp_path)[1] == [(uri, line, reason, text) for line, reason, text in bad]
+    assert rejected_rows(store, tmp_path)[1] == [(uri, line, reason, text) for line, reason, text in bad]
     assert (result.rows_in, result.rows_kept) == (120, 120 - len(bad))
 
 
@@ -133,7 +117,7 @@ def test_rows_of_json_lines(tmp_path: Path) -> None:
     store = local_store(tmp_path / "store", {"a.jsonl": "\n".join(lines).encode()})
     result = hash_partition(config(format="jsonl"), store, DS)
     uri = store.uri(f"{raw_prefix('clicks', DS)}a.jsonl")
-    assert rejected(store, tmp_path)[1] == [(uri, line, *what) for line, what in bad.items()]
+    assert rejected_rows(store, tmp_path)[1] == [(uri, line, *what) for line, what in bad.items()]
     assert (result.rows_in, result.rows_kept) == (40, 34)
 
 
@@ -145,7 +129,7 @@ def test_rows_of_parquet(tmp_path: Path) -> None:
     pq.write_table(table, buffer, row_group_size=10)
     store = local_store(tmp_path / "store", {"a.parquet": buffer.getvalue()})
     hash_partition(config(format="parquet"), store, DS)
-    found = rejected(store, tmp_path)[1]
+    found = rejected_rows(store, tmp_path)[1]
     assert [row[1:3] for row in found] == [(18, "age: not a finite number"), (34, "age: not a finite number")]
     assert json.loads(found[0][3])["price"] == "1"
 
@@ -163,7 +147,7 @@ def test_too_many_fail_the_stage_and_the_first_is_named(tmp_path: Path) -> None:
     for word in ("2 of 100 rows", "0.019", "b.csv, line 61", "price: not a finite number", repr(bad)):
         assert word in caught.value.what
     assert not list(store.list(hashed_prefix("clicks", DS)))
-    assert [row[1] for row in rejected(store, tmp_path)[1]] == [61, 63]
+    assert [row[1] for row in rejected_rows(store, tmp_path)[1]] == [61, 63]
     assert hash_partition(config(share=0.02), store, DS).rejected == {"price: not a finite number": 2}
 
 
@@ -171,7 +155,7 @@ def test_rejected_rows_follow_the_partition(tmp_path: Path) -> None:
     header, good, bad = ",".join(COLUMNS), ",".join(GOOD), "1,5,cheap,40"
     store = local_store(tmp_path / "store", {"a.csv": "\n".join([header, good, bad]).encode()})
     hash_partition(config(), store, DS)
-    assert len(rejected(store, tmp_path)[1]) == 1
+    assert len(rejected_rows(store, tmp_path)[1]) == 1
     keys = [info.key for info in store.list("")]
     assert hash_partition(config(), store, DS).already_there
     assert [info.key for info in store.list("")] == keys
@@ -179,11 +163,11 @@ def test_rejected_rows_follow_the_partition(tmp_path: Path) -> None:
     store.put(f"{raw_prefix('clicks', DS)}a.csv", "\n".join([header, bad, bad]).encode())
     with pytest.raises(DataInvalid):  # a refused attempt leaves what belongs to the published partition
         hash_partition(config(), store, DS)
-    assert len(rejected(store, tmp_path)[1]) == 1
+    assert len(rejected_rows(store, tmp_path)[1]) == 1
 
     store.put(f"{raw_prefix('clicks', DS)}a.csv", "\n".join([header, good, good]).encode())
     hash_partition(config(), store, DS, replace=True)
-    manifest, rows = rejected(store, tmp_path)
+    manifest, rows = rejected_rows(store, tmp_path)
     assert (manifest.parts, rows) == ([], [])
 
 
