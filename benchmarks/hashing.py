@@ -1,14 +1,17 @@
-"""One contestant of the Spark benchmark, in a process of its own: `hashing NAME RESULT SCRATCH FILE...`.
+"""Contestants of the Spark benchmark, in a process of their own: `hashing RUN FILE...`, RUN being JSON.
 
-Every file is hashed after the other, by the session that the first one warmed up; RESULT gets the seconds
-of each, and what Spark's own event log says of the last one.
+Each has a session of its own, in which every file is hashed after the other; the result has the seconds of
+each, the bytes of disk that they took, and what Spark's own event log says of all of them.
 """
 
+import contextlib
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -105,13 +108,43 @@ CONTESTANTS: dict[str, Callable[[Any], Work]] = {
 }
 
 
-def _timed(work: Work, files: list[Path], scratch: Path) -> list[float]:
-    seconds = []
-    for number, source in enumerate([files[0], *files]):  # the first one twice: to warm up
+@dataclass(frozen=True)
+class Run:
+    """What such a process is told. `names`: the contestants, of which "python udf" comes after "ours".
+
+    `warm`: the first file is hashed once before anything is timed. `result`: name -> what was found.
+    """
+
+    names: list[str]
+    warm: bool
+    result: str
+    scratch: str
+
+
+def _timed(work: Work, files: list[Path], warm: bool, scratch: Path) -> dict[str, Any]:
+    """The seconds of each file, and the most bytes that lay in `scratch` when one was done."""
+    seconds, most = [], 0
+    for number, source in enumerate([files[0], *files] if warm else files):
+        target = scratch / f"out{number}"
         start = time.perf_counter()
-        work(source, scratch / f"out{number}")
+        work(source, target)
         seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+        most = max(most, _bytes_in(scratch))
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink()
+    return {"seconds": seconds[-len(files) :], "disk": most}
+
+
+def _bytes_in(folder: Path) -> int:
+    """Of all files; Spark may remove some meanwhile."""
+    total = 0
+    for directory, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += Path(directory, name).stat().st_size
+    return total
 
 
 def shuffles(log: Path) -> dict[str, int]:
@@ -129,27 +162,31 @@ def shuffles(log: Path) -> dict[str, int]:
     return found
 
 
+def run_one(name: str, files: list[Path], warm: bool, scratch: Path) -> dict[str, Any]:
+    """What one contestant does with the files, one after the other."""
+    if name == "polars":
+        return _timed(polars(None), files, warm, scratch)
+    from spark_jobs.session import spark_session
+
+    logs = scratch / "events"
+    logs.mkdir()
+    settings = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": logs.as_uri()}
+    settings |= {"spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}
+    with spark_session(scratch / "spark", settings=settings) as spark:
+        found = _timed(CONTESTANTS[name](spark), files, warm, scratch)
+    (log,) = logs.iterdir()
+    return found | {"shuffles": shuffles(log)}
+
+
 def main() -> None:
     """See above."""
-    name, result, scratch = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    files = [Path(file) for file in sys.argv[4:]]
-    content: dict[str, Any] = {}
-    if name == "polars":
-        content["seconds"] = _timed(polars(None), files, scratch)
-    else:
-        from spark_jobs.session import spark_session
-
-        logs = scratch / "events"
-        logs.mkdir()
-        settings = {"spark.eventLog.enabled": "true", "spark.eventLog.dir": logs.as_uri()}
-        settings |= {"spark.eventLog.rolling.enabled": "false", "spark.eventLog.compress": "false"}
-        options = " ".join(f"--conf {key}={value}" for key, value in settings.items())
-        os.environ["PYSPARK_SUBMIT_ARGS"] = f"{options} pyspark-shell"
-        with spark_session(scratch / "spark") as spark:
-            content["seconds"] = _timed(CONTESTANTS[name](spark), files, scratch)
-        (log,) = logs.iterdir()
-        content["shuffles"] = shuffles(log)
-    result.write_text(json.dumps(content), encoding="utf-8")
+    run, files = Run(**json.loads(sys.argv[1])), [Path(file) for file in sys.argv[2:]]
+    content = {}
+    for name in run.names:
+        (scratch := Path(run.scratch) / name.replace(" ", "-")).mkdir()
+        others = files[::2] if run.warm else files[-1:]
+        content[name] = run_one(name, files if name == "ours" else others, run.warm, scratch)
+    Path(run.result).write_text(json.dumps(content), encoding="utf-8")
 
 
 if __name__ == "__main__":

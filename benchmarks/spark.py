@@ -15,6 +15,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ import psutil
 from benchmarks import report
 from benchmarks.criteo_rows import write_rows
 from benchmarks.harness import QUIET_CORES, Contestant, Measure, Samples, interleave
-from benchmarks.hashing import CONTESTANTS
+from benchmarks.hashing import CONTESTANTS, Run
 from benchmarks.hashing_agreement import check_agreement
 
 log = logging.getLogger("benchmarks.spark")
@@ -64,21 +65,20 @@ def main() -> None:
             files.append(scratch / f"{rows // share}.tsv")
             write_rows(files[-1], rows // share, seed=share)
             log.info("%d rows written, %d bytes", rows // share, files[-1].stat().st_size)
-        shuffled: dict[str, dict[str, int]] = {}
-        contestants = [
-            Contestant(name, 0, partial(_opened, _Runner(name, files, rows, scratch, shuffled)))
-            for name in names
-        ]
+        jobs = _Jobs(names, files, rows, scratch, alone=not arguments.small)
+        contestants = [Contestant(name, 0, partial(_opened, partial(jobs.measure, name))) for name in names]
         samples = interleave(contestants, rounds, tries)
+        raw_bytes = [file.stat().st_size for file in files]
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     figures = figures_of(samples, rows)
     _print(samples, names)
     report.print_table("figures", ["", ""], [[name, f"{value:.4g}"] for name, value in figures.items()])
-    notes = notes_of(samples, shuffled, rows)
+    notes = notes_of(samples, jobs, raw_bytes)
     for note in notes:
         print(f"note: {note}")
-    raw = dict(samples.values) | {"others_cores": samples.others_cores, "shuffles": shuffled, "rows": rows}
+    raw: dict[str, object] = dict(samples.values) | {"others_cores": samples.others_cores}
+    raw |= {"shuffles": jobs.shuffled, "rows": rows, "raw_bytes": raw_bytes}
     report.write(out / f"{NAME}.json", figures, raw, notes, report.make_command("bench-spark"))
     print(f"result: {out / f'{NAME}.json'}")
 
@@ -88,49 +88,66 @@ def _opened(measure: Measure) -> Iterator[Measure]:
     yield measure
 
 
-class _Runner:
-    """Runs a contestant in a process of its own, and watches the memory of its tree."""
+class _Jobs:
+    """Runs contestants in processes of their own, and watches the memory of their trees.
 
-    def __init__(
-        self, name: str, files: list[Path], rows: int, scratch: Path, shuffled: dict[str, dict[str, int]]
-    ) -> None:
-        self._name = name
-        self._files = files if name == "ours" else files[::2]  # the small one to warm up, and the whole
-        self._rows = rows
+    `alone`: each in its own, warmed up. Else all of them in one, and nothing twice: enough to show that the
+    program works.
+    """
+
+    def __init__(self, names: list[str], files: list[Path], rows: int, scratch: Path, alone: bool) -> None:
+        self.names, self.files, self.rows, self.alone = names, files, rows, alone
+        self.shuffled: dict[str, dict[str, int]] = {}
         self._scratch = scratch
-        self._shuffled = shuffled
+        self._together: tuple[dict[str, Any], int] | None = None
 
-    def __call__(self, turn: int) -> dict[str, float]:
+    def measure(self, name: str, turn: int) -> dict[str, float]:
+        """Figures of one contestant in one round."""
         del turn
-        place = Path(tempfile.mkdtemp(dir=self._scratch))
-        try:
-            content, peak = run_contestant(self._name, self._files, place)
-        finally:
-            shutil.rmtree(place, ignore_errors=True)
-        seconds = content["seconds"]
-        if "shuffles" in content:
-            self._shuffled[self._name] = content["shuffles"]
-        measured = {"seconds": seconds[-1], "rows per s": self._rows / seconds[-1], "peak GiB": peak / 2**30}
-        if self._name == "ours":
+        if self.alone:
+            content, peak = self._run([name])
+        else:
+            self._together = self._together or self._run(self.names)
+            content, peak = self._together
+        found = content[name]
+        seconds = found["seconds"]
+        if "shuffles" in found:
+            self.shuffled[name] = found["shuffles"]
+        measured = {"seconds": seconds[-1], "rows per s": self.rows / seconds[-1], "peak GiB": peak / 2**30}
+        measured["disk GiB"] = found["disk"] / 2**30
+        if name == "ours":
             measured |= {"seconds, a quarter": seconds[0], "seconds, half": seconds[1]}
-        log.info("%s: %.1f s, %.2f GiB", self._name, seconds[-1], peak / 2**30)
+        log.info("%s: %.1f s, %.2f GiB", name, seconds[-1], peak / 2**30)
         return measured
 
+    @property
+    def hashed_by_ours(self) -> list[int]:
+        """Rows of each file that a process of ours hashes."""
+        rows = [self.rows // 4, self.rows // 2, self.rows]
+        return [rows[0], *rows] if self.alone else rows
 
-def run_contestant(name: str, files: list[Path], place: Path) -> tuple[dict[str, Any], int]:
+    def _run(self, names: list[str]) -> tuple[dict[str, Any], int]:
+        place = Path(tempfile.mkdtemp(dir=self._scratch))
+        try:
+            run = Run(names, self.alone, str(place / "result.json"), str(place))
+            return run_contestants(run, self.files)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def run_contestants(run: Run, files: list[Path]) -> tuple[dict[str, Any], int]:
     """What `benchmarks.hashing` writes for `files`, and the most bytes of memory that its processes had."""
-    result = place / "result.json"
-    command = [sys.executable, "-m", "benchmarks.hashing", name, str(result), str(place)]
+    command = [sys.executable, "-m", "benchmarks.hashing", json.dumps(asdict(run)), *map(str, files)]
     environment = os.environ | {"PERSIA_STORAGE_URL": "file:///unused"}
-    process = subprocess.Popen([*command, *map(str, files)], cwd=report.PROJECT, env=environment)
+    process = subprocess.Popen(command, cwd=report.PROJECT, env=environment)
     peak = [0]
     watcher = threading.Thread(target=_watch, args=(process.pid, lambda: process.poll() is None, peak))
     watcher.start()
     code = process.wait()
     watcher.join()
     if code != 0:
-        raise SystemExit(f"{name} ended with exit code {code}; what it printed says why")
-    content: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+        raise SystemExit(f"{', '.join(run.names)} ended with exit code {code}; what it printed says why")
+    content: dict[str, Any] = json.loads(Path(run.result).read_text(encoding="utf-8"))
     return content, peak[0]
 
 
@@ -168,23 +185,34 @@ def figures_of(samples: Samples, rows: int) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def notes_of(samples: Samples, shuffled: dict[str, dict[str, int]], rows: int) -> list[str]:
-    """What the figures must be read with."""
+def notes_of(samples: Samples, jobs: _Jobs, raw_bytes: list[int]) -> list[str]:
+    """What the figures must be read with, and what docs/spark-cluster.md is worked out from."""
     notes = []
-    for name, figures in shuffled.items():
+    for name, figures in jobs.shuffled.items():
         words = (
             f"{name}, by Spark's event log, over all files of a process: {figures['stages']} stages wrote a "
             f"shuffle, {figures['records']} records, {figures['bytes']} bytes"
         )
-        if name == "ours":  # the first file twice, and the others
-            files = [rows // 4, rows // 4, rows // 2, rows]
+        if name == "ours":
+            files = jobs.hashed_by_ours
             words += (
                 f"; an order needs {len(files)} stages, one a file, and {sum(files)} records, each row once"
             )
         notes.append(words)
     if max(samples.others_cores) > QUIET_CORES:
         notes.append(f"others used up to {max(samples.others_cores):.2f} cores during a round that was kept")
-    notes.append(f"{rows} rows; every contestant hashes a quarter of them first, to warm up")
+    warm = "; every contestant hashes a quarter of them first, to warm up" if jobs.alone else ""
+    notes.append(f"{jobs.rows} rows{warm}")
+    disk = sum(raw_bytes) / 2**30 + max(max(found["disk GiB"]) for found in samples.values.values())
+    notes.append(f"disk: {disk:.2f} GiB at most, the raw files among them")
+    ours, shuffle = samples.values["ours"], jobs.shuffled["ours"]
+    cores = len(os.sched_getaffinity(0))
+    notes.append(
+        f"for docs/spark-cluster.md: b = {raw_bytes[-1] / jobs.rows:.0f} bytes of a raw row, "
+        f"s = {shuffle['bytes'] / shuffle['records']:.0f} bytes of a shuffled row, "
+        f"v = {statistics.median(ours['rows per s']) / cores:.0f} rows/s of each of {cores} cores, "
+        f"g = {max(ours['peak GiB']):.2f} GiB at most"
+    )
     return notes
 
 

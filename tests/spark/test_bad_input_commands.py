@@ -33,35 +33,28 @@ def persia(*words: object) -> int:
     return run(arguments.run, arguments)
 
 
-@pytest.mark.parametrize(
-    ("files", "code", "named"),
-    [
-        pytest.param({}, ExitCode.PARTITION_MISSING, f"raw/clicks/ds={DS}", id="missing"),
-        pytest.param({"a.csv": csv_bytes([])}, ExitCode.PARTITION_EMPTY, "a.csv", id="empty"),
-        pytest.param({"a.csv": bytes(range(256)) * 9}, ExitCode.DATA_INVALID, "a.csv", id="not CSV"),
-        pytest.param({"a.csv": WITHOUT_CITY}, ExitCode.DATA_INVALID, "city", id="missing column"),
-        pytest.param({"a.csv": LABEL_TWO}, ExitCode.DATA_INVALID, "'2'", id="label 2"),
-    ],
-)
-def test_a_bad_partition_is_named_and_hashing_works_once_it_is_mended(
-    config: Path,
-    s3_store: S3Store,
-    s3_url: str,
-    s3_endpoint: str,
-    capsys: pytest.CaptureFixture[str],
-    files: dict[str, bytes],
-    code: ExitCode,
-    named: str,
+BAD: list[tuple[dict[str, bytes], ExitCode, str]] = [
+    ({}, ExitCode.PARTITION_MISSING, f"raw/clicks/ds={DS}"),
+    ({"a.csv": csv_bytes([])}, ExitCode.PARTITION_EMPTY, "a.csv"),
+    ({"a.csv": bytes(range(256)) * 9}, ExitCode.DATA_INVALID, "a.csv"),
+    ({"a.csv": WITHOUT_CITY}, ExitCode.DATA_INVALID, "city"),
+    ({"a.csv": LABEL_TWO}, ExitCode.DATA_INVALID, "'2'"),
+]
+
+
+def test_bad_partitions_are_named_and_hashing_works_once_they_are_mended(
+    config: Path, s3_url: str, s3_endpoint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = S3Store(s3_url, s3_endpoint)
-    land(store, files)
-    assert persia("hash", "--config", config, "--ds", DS) == code
-    message = capsys.readouterr().err
-    assert message.count("error: ") == 1
-    assert named in message
-    assert "what to do: " in message
-    assert "Traceback" not in message
-    assert not list(store.list(hashed_prefix("clicks", DS)))
+    for files, code, named in BAD:
+        land(store, files)
+        assert persia("hash", "--config", config, "--ds", DS) == code, named
+        message = capsys.readouterr().err
+        assert message.count("error: ") == 1
+        assert named in message
+        assert "what to do: " in message
+        assert "Traceback" not in message
+        assert not list(store.list(hashed_prefix("clicks", DS)))
 
     land(store, {"a.csv": GOOD})
     assert persia("hash", "--config", config, "--ds", DS) == ExitCode.OK

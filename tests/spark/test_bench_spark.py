@@ -37,9 +37,14 @@ def test_the_spark_benchmark_writes_all_figures(tmp_path: Path) -> None:
     for name in ("ours", *OTHERS):
         assert all(value > 0 for values in result["samples"][name].values() for value in values)
     rows = result["samples"]["rows"]
-    files = [rows // 4, rows // 4, rows // 2, rows]  # the first one also warms up
+    files = [rows // 4, rows // 2, rows]
     assert result["samples"]["shuffles"]["ours"]["records"] == sum(files)
     assert result["samples"]["shuffles"]["ours"]["stages"] == len(files)
     assert result["samples"]["shuffles"]["plain copy"]["stages"] == 0
     (note,) = [note for note in result["notes"] if note.startswith("ours")]
     assert f"an order needs {len(files)} stages, one a file, and {sum(files)} records" in note
+    (note,) = [note for note in result["notes"] if note.startswith("for docs/spark-cluster.md")]
+    row = result["samples"]["raw_bytes"][-1] / rows
+    shuffled = result["samples"]["shuffles"]["ours"]
+    assert f"b = {row:.0f} bytes" in note
+    assert f"s = {shuffled['bytes'] / shuffled['records']:.0f} bytes" in note

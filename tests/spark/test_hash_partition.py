@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from persia_core.config.data_checks import DataChecks
-from persia_core.data.hashed_writer import ROWS_PER_GROUP
 from persia_core.data.hashing import hash_partition
 from persia_core.data.schema import schema_difference
 from persia_core.errors import PersiaError
@@ -241,17 +240,6 @@ def test_bad_rows_are_counted_by_reason(tmp_path: Path) -> None:
     assert manifest.details["rejected"] == result.rejected
     assert manifest.details["features"]["age"]["missing"] == 1
     assert table.num_rows == 2
-
-
-def test_row_groups_have_a_fixed_number_of_rows(tmp_path: Path) -> None:
-    rows = [dict(row, at=str(n)) for n, row in enumerate(random_rows(ROWS_PER_GROUP + 10, seed=6))]
-    store = local_store(tmp_path / "store", {"a.csv": csv_bytes(rows)})
-    hash_partition(config_of(), store, DS)
-    manifest, table = published(store, tmp_path)
-    (part,) = manifest.parts
-    metadata = pq.read_metadata(tmp_path / part.path)
-    assert [metadata.row_group(n).num_rows for n in range(metadata.num_row_groups)] == [ROWS_PER_GROUP, 10]
-    assert table["time"].to_pylist() == list(range(ROWS_PER_GROUP + 10))
 
 
 def test_over_s3_and_hashed_again(s3_store: S3Store, tmp_path: Path) -> None:

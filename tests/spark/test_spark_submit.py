@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -51,52 +52,63 @@ def _submit(
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
-def test_it_writes_the_hashed_rows_and_a_report(tmp_path: Path) -> None:
-    rows = [row for row in random_rows(100, seed=21) if not row["price"]]  # leaves out log1p's last bit
-    raw = tmp_path / "a.csv"
-    raw.write_bytes(csv_bytes(rows) + b"too,few\n")
-    run = _submit(tmp_path, [raw], tmp_path / "out")
+def _main(tmp_path: Path, raw: list[Path], output: Path) -> None:
+    """The same program in this process, with the session of the tests, which has two cores."""
+    arguments = ["--config", str(_config(tmp_path)), "--ds", DS, "--output", str(output), "--input"]
+    assert main([*arguments, *map(str, raw)]) == ExitCode.OK
+
+
+def _digest(tmp_path: Path, output: Path) -> str:
+    config = load_config(_config(tmp_path))
+    statistics = PartitionStatistics(config, json.loads((output / "_report.json").read_text())["missing"])
+    written = output.with_suffix(".written")
+    written.mkdir()
+    return digest_of(write_parts(config, _parts(output), written, statistics))
+
+
+def _parts(output: Path) -> list[Path]:
+    return sorted(output.glob("part-*.parquet"))
+
+
+def test_it_writes_the_hashed_rows_and_a_report_whatever_the_cores_splits_and_names(
+    spark: Any, tmp_path: Path
+) -> None:
+    """Rows, report and rejected rows; and one digest of the parts by one core and by two, split or not."""
+    rng = random.Random(23)
+    rows = [row for row in random_rows(6000, seed=23) if not row["price"]]  # leaves out log1p's last bit
+    shuffled = rng.sample(rows, len(rows))
+    (one := tmp_path / "one.csv").write_bytes(csv_bytes(rows))
+    several = [tmp_path / f"{name}.csv" for name in rng.sample(range(100), 3)]
+    for start, path in enumerate(several):
+        path.write_bytes(csv_bytes(shuffled[start::3]) + (b"too,few\n" if start == 1 else b""))
+    small = {"spark.sql.files.maxPartitionBytes": "20000", BYTES_PER_TASK: "30000"}
+
+    submitted = tmp_path / "submitted"
+    run = _submit(tmp_path, several, submitted, "local[1]", *(f"{key}={small[key]}" for key in small))
     assert run.returncode == 0, run.stderr[-3000:]
-    table = pq.read_table(sorted((tmp_path / "out").glob("part-*.parquet")))
+    assert len(_parts(submitted)) > 1
+    table = pq.read_table(_parts(submitted))
     assert Counter(as_rows(table)) == Counter(hashed_row(row) for row in rows)
-    report = json.loads((tmp_path / "out" / "_report.json").read_text())
+    assert table["time"].to_pylist() == sorted(table["time"].to_pylist())
+    report = json.loads((submitted / "_report.json").read_text())
     assert report["ds"] == DS
     assert (report["rows_in"], report["rows_kept"]) == (len(rows) + 1, len(rows))
     assert report["rejected"] == {"malformed row": 1}
     assert report["missing"]["price"] == len(rows)
-    rejected = pq.read_table(sorted((tmp_path / "out" / "_rejected_rows").glob("part-*.parquet"))).to_pylist()
-    lines = len(raw.read_text(encoding="utf-8").splitlines())
-    assert rejected == [{"file": str(raw), "line": lines, "reason": "malformed row", "record": "too,few"}]
+    rejected = pq.read_table(sorted((submitted / "_rejected_rows").glob("part-*.parquet"))).to_pylist()
+    where = {"file": str(several[1]), "line": len(shuffled[1::3]) + 2}
+    assert rejected == [where | {"reason": "malformed row", "record": "too,few"}]
 
-
-def test_cores_splits_tasks_and_the_names_of_files_change_nothing(tmp_path: Path) -> None:
-    """The digest of the parts, and the order of the rows, by one core and by two, split finely and not."""
-    rng = random.Random(23)
-    rows = random_rows(3000, seed=23)
-    data = [csv_bytes(rows)]
-    shuffled = rng.sample(rows, len(rows))
-    several = [csv_bytes(shuffled[start::3]) for start in range(3)]
-    small = ("spark.sql.files.maxPartitionBytes=20000", f"{BYTES_PER_TASK}=30000")
-    digests = []
-    for attempt, (contents, master, settings) in enumerate(
-        [(data, "local[1]", ()), (several, "local[2]", small), (several[::-1], "local[2]", small[1:])]
-    ):
-        files = [tmp_path / f"{attempt}-{rng.random()}.csv" for _ in contents]
-        for path, content in zip(files, contents, strict=True):
-            path.write_bytes(content)
-        output = tmp_path / f"out{attempt}"
-        run = _submit(tmp_path, files, output, master, *settings)
-        assert run.returncode == 0, run.stderr[-3000:]
-        parts = sorted(output.glob("part-*.parquet"))
-        assert (len(parts) > 1) == bool(settings)
-        config = load_config(_config(tmp_path))
-        statistics = PartitionStatistics(config, json.loads((output / "_report.json").read_text())["missing"])
-        written = tmp_path / f"written{attempt}"
-        written.mkdir()
-        digests.append(digest_of(write_parts(config, parts, written, statistics)))
-        times = pq.read_table(parts)["time"].to_pylist()
-        assert times == sorted(times)
-    assert digests[0] == digests[1] == digests[2]
+    _main(tmp_path, [one], tmp_path / "whole")
+    assert len(_parts(tmp_path / "whole")) == 1
+    spark.conf.set(BYTES_PER_TASK, small[BYTES_PER_TASK])
+    try:
+        _main(tmp_path, several[::-1], tmp_path / "reversed")
+    finally:
+        spark.conf.unset(BYTES_PER_TASK)
+    assert len(_parts(tmp_path / "reversed")) > 1
+    digests = {_digest(tmp_path, tmp_path / name) for name in ("submitted", "whole", "reversed")}
+    assert len(digests) == 1
 
 
 @pytest.mark.usefixtures("spark")

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.study.partitions import StudyStore
+from benchmarks.study.plan import DATA
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 
@@ -23,7 +26,12 @@ def make(options: str) -> None:
 
 @pytest.mark.mpi
 @pytest.mark.spark
+@pytest.mark.usefixtures("spark")
 def test_the_study_of_the_modes_writes_its_figures_and_goes_on_where_it_was_cut_off(tmp_path: Path) -> None:
+    # Hashed here, by the session that is there already; the program then finds its partitions.
+    (synthetic,) = [data for data in DATA if data.folder is None]
+    StudyStore(tmp_path / "work", tmp_path / "nothing", small=True).partitions(synthetic)
+
     def run() -> dict[str, Any]:
         make(f"--out {tmp_path} --work {tmp_path / 'work'} --parts auc")
         found: dict[str, Any] = json.loads((tmp_path / "modes.json").read_text(encoding="utf-8"))
