@@ -19,6 +19,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "U8": np.dtype("u1"),
 }
+PART_FORMAT = "persia-embedding-2"  # as the C++ side spells it
 _ROWS = (".ids", ".last_used", ".weights", ".state")
 _TABLE = (".clock", ".days", ".seen_ids", ".sightings")
 _HASHED_AT_ONCE = 1 << 24
@@ -62,7 +63,21 @@ class Part:
             name: _Tensor(entry["dtype"], tuple(entry["shape"]), start + entry["data_offsets"][0])
             for name, entry in entries.items()
         }
-        return Part(path, metadata, tensors, start)
+        part = Part(path, metadata, tensors, start)
+        part._check_header()
+        return part
+
+    def _check_header(self) -> None:
+        """The checksum is of the data alone: a misspelled name must not read as a tensor that is absent."""
+        if self.metadata.get("format") != PART_FORMAT:
+            raise Corrupt(f"{self.path}: is no part of format {PART_FORMAT}", _REMEDY)
+        needed = {f"{table}{end}" for table in self.tables for end in (".ids", ".weights")} | {"step"}
+        if self.follows is not None:
+            needed |= {f"{table}.removed_ids" for table in self.tables}
+        known = needed | {f"{table}{end}" for table in self.tables for end in (*_ROWS, *_TABLE)}
+        for name in sorted((needed - self.tensors.keys()) | (self.tensors.keys() - known)):
+            has = "has a tensor" if name in self.tensors else "has no tensor"
+            raise Corrupt(f"{self.path}: {has} {name}", _REMEDY)
 
     @property
     def cut(self) -> str | None:
