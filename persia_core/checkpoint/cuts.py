@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from persia_core.checkpoint.contents import check_contents
+from persia_core.checkpoint.cut_chain import check_link, links_of, manifest_in
 from persia_core.checkpoint.layout import CUTS
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt
@@ -72,9 +73,19 @@ def cuts_of(run_dir: Path) -> list[Cut]:
 
 
 def prune_cuts(run_dir: Path, keep: int) -> None:
-    """Remove all but the newest `keep` cuts."""
-    for cut in cuts_of(run_dir)[keep:]:
-        remove_cut(cut.directory)
+    """Remove all but the newest `keep` cuts and those that they follow."""
+    cuts = cuts_of(run_dir)
+    needed = {step for cut in cuts[:keep] for step in _followed_by(cut)}
+    for cut in cuts[keep:]:  # newest first: a delta goes before what it follows
+        if cut.step not in needed:
+            remove_cut(cut.directory)
+
+
+def _followed_by(cut: Cut) -> list[int]:
+    try:
+        return [link.step for link in links_of(manifest_in(cut.directory), cut.step, str(cut.directory))]
+    except Corrupt:
+        return []  # nobody can go on from it, so it keeps nothing
 
 
 def remove_cut(directory: Path) -> None:
@@ -84,14 +95,15 @@ def remove_cut(directory: Path) -> None:
 
 
 def newest_whole_cut(run_dir: Path, identity: RunIdentity) -> Cut | None:
-    """The cut to go on from, every byte of it checked; damaged and foreign ones are named and removed.
+    """The cut to go on from, every byte of it and of what it follows checked; others are named and removed.
 
     Also removed is what was not completed, so that nothing but older cuts are left beside the one returned.
     """
     chosen = None
+    reader = CutReader()
     for cut in cuts_of(run_dir):
         try:
-            manifest = read_cut(cut.directory)
+            manifest = reader.whole(cut.directory)
         except Corrupt as error:
             log.warning("the cut at step %d is damaged: %s", cut.step, error.what)
         else:
@@ -108,10 +120,38 @@ def newest_whole_cut(run_dir: Path, identity: RunIdentity) -> Cut | None:
     return chosen
 
 
-def read_cut(directory: Path) -> Manifest:
-    """The manifest of a cut whose parts are all there, each with its size and SHA-256; raises Corrupt."""
-    path = directory / MANIFEST
-    manifest = Manifest.from_bytes(path.read_bytes(), str(path))
+class CutReader:
+    """Checks cuts together with what they follow. Each file is read once, however many cuts follow it."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, Manifest | Corrupt] = {}
+
+    def whole(self, directory: Path) -> Manifest:
+        """The manifest of the cut in `directory`, whose parts are all there, each with its size and SHA-256.
+
+        So are those of the cuts that it follows, and these are the ones that it was taken after. Raises
+        Corrupt naming the file that is not what it should be.
+        """
+        manifest = self._alone(directory)
+        for link in links_of(manifest, int(directory.name), str(directory / MANIFEST)):
+            beneath = directory.parent / str(link.step)
+            check_link(self._alone(beneath), link, str(beneath / MANIFEST), str(directory))
+        return manifest
+
+    def _alone(self, directory: Path) -> Manifest:
+        if directory not in self._read:
+            try:
+                self._read[directory] = _read_alone(directory)
+            except Corrupt as error:
+                self._read[directory] = error
+        found = self._read[directory]
+        if isinstance(found, Corrupt):
+            raise found
+        return found
+
+
+def _read_alone(directory: Path) -> Manifest:
+    path, manifest = directory / MANIFEST, manifest_in(directory)
     if manifest.kind != "cut":
         raise Corrupt(
             f"{path} is of a {manifest.kind}, expected a cut", "remove it; it was put there by hand"

@@ -25,6 +25,8 @@ from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
 from persia_core.phases import Phase, begin, hold_at
 
+SaveKind = Literal["full", "base", "delta"]
+
 _DENSE_PARTS = (DENSE, OPTIMIZER, STATE, RUN)
 _ASK_EVERY_S = 0.05
 _HASHED_AT_ONCE = 4  # files; hashing lets other threads of the process run
@@ -71,12 +73,17 @@ def write_parts(directory: Path, worker: Tables, contents: Contents) -> dict[str
     return _rows(saved)
 
 
-def begin_parts(directory: Path, worker: Tables, contents: Contents) -> None:
-    """As `write_parts`, but of the tables a snapshot only, so that training may go on."""
+def begin_parts(
+    directory: Path, worker: Tables, contents: Contents, kind: SaveKind = "full", cut: int = 0
+) -> None:
+    """As `write_parts`, but of the tables a snapshot only, so that training may go on.
+
+    `kind` and `cut`, the number of a base or delta, are as Tables.begin_save says.
+    """
     shutil.rmtree(directory, ignore_errors=True)
     with _whole_or_nothing(directory):
         directory.mkdir(parents=True)
-        worker.begin_save(str(directory))
+        worker.begin_save(str(directory), kind, cut)
         _write_dense(directory, contents)
 
 

@@ -15,7 +15,11 @@ class Checkpointing(Section):
 
     every_seconds: Annotated[float, Field(gt=0)] | None = 600.0  # of training since the last cut began
     every_steps: Annotated[int, Field(ge=1)] | None = None  # at steps that are multiples of it
-    keep: Annotated[int, Field(ge=1)] = 2  # complete ones; a second one in case that the newest is damaged
+    # Complete ones, beside those that they follow; a second one in case that the newest is damaged.
+    keep: Annotated[int, Field(ge=1)] = 2
+    # Every so many cuts one holds all rows, a base; those between are deltas, of the rows that have changed
+    # since the cut before. A base comes earlier where the deltas have come to its size. 1: no deltas.
+    base_every: Annotated[int, Field(ge=1, le=1000)] = 8
     # Tables are written from a copy-on-write snapshot while training goes on, for which a server may need
     # their memory twice at the worst; false: training stands still until they are written.
     snapshot: bool = True

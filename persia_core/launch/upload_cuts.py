@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from persia_core.checkpoint.cut_chain import chain_directories
 from persia_core.checkpoint.cuts import Cut, cuts_of
 from persia_core.checkpoint.layout import CUTS
 from persia_core.checkpoint.stored_cuts import StoredCuts
@@ -22,9 +23,9 @@ _HELD = ".upload"  # hard links to the parts on their way, which the job may rem
 class CutUpload:
     """A context around a job: a thread of the launcher stores the newest cut, one at a time.
 
-    A cut that is overtaken by a newer one meanwhile is left out. That one cannot be stored is no reason to
-    end the job: it is counted, and the next one is tried. When the job fails, the newest one is stored before
-    that is told.
+    A cut that is overtaken by a newer one meanwhile is left out, unless that one follows it. That one cannot
+    be stored is no reason to end the job: it is counted, and the next one is tried. When the job fails, the
+    newest one is stored before that is told.
     """
 
     def __init__(self, stored: StoredCuts, run_dir: Path, keep: int) -> None:
@@ -65,8 +66,9 @@ class CutUpload:
         held = self._run_dir / CUTS / _HELD
         try:
             shutil.rmtree(held, ignore_errors=True)
-            shutil.copytree(cut.directory, held, copy_function=os.link)
-            self._stored.put(Cut(cut.step, held))
+            for directory in chain_directories(cut.directory):
+                shutil.copytree(directory, held / directory.name, copy_function=os.link)
+            self._stored.put(Cut(cut.step, held / cut.directory.name))
             self._stored.prune(self._keep)
         except (PersiaError, OSError, shutil.Error) as error:
             self.counts["not_stored"] += 1

@@ -5,18 +5,20 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from persia_core.checkpoint.cut_chain import FOLLOWS
 from persia_core.checkpoint.cuts import RunIdentity, cut_directory, prune_cuts
-from persia_core.checkpoint.write import Contents, begin_parts, complete, finish_parts, write_parts
+from persia_core.checkpoint.write import Contents, SaveKind, begin_parts, complete, finish_parts, write_parts
 from persia_core.config import ModelConfig
 from persia_core.embedding.errors import server_error_code
 from persia_core.embedding.interface import Tables
 from persia_core.launch.job import Job
+from persia_core.training.growing_chain import GrowingChain
 
 log = logging.getLogger(__name__)
 
 
 class CutWriter:
-    """Takes one cut after another.
+    """Takes one cut after another: bases, and deltas that hold what has changed since the cut before.
 
     When `take` returns, the network is written, and the tables are; or with `checkpoint.snapshot`, a snapshot
     of them is taken. The rest is done in a thread of its own, while training goes on: writing, hashing, the
@@ -30,7 +32,8 @@ class CutWriter:
         self._worker = worker
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="cut")
         self._pending: Future[None] | None = None
-        self._failed = 0
+        self._chain = GrowingChain(config.checkpoint.base_every)
+        self._failed = self._deltas = self._bytes = 0
         self._pauses: list[float] = []  # seconds that training stood still
 
     def take(self, step: int, contents: Contents, seconds: float) -> None:
@@ -40,18 +43,27 @@ class CutWriter:
         errors.
         """
         began = time.monotonic()
-        directory = cut_directory(self._job.run_dir, step)
-        if self._config.checkpoint.snapshot:
-            begin_parts(directory, self._worker, contents)
-            rows = None
-        else:
+        directory, snapshot = cut_directory(self._job.run_dir, step), self._config.checkpoint.snapshot
+        kind, rows = self._chain.next_kind(), None
+        if kind == "full" and not snapshot:
             rows = write_parts(directory, self._worker, contents)
-        self._pending = self._pool.submit(self._finish, step, contents.state["step"], seconds, rows)
+        else:
+            begin_parts(directory, self._worker, contents, kind, 0 if kind == "full" else step)
+        self._pending = self._pool.submit(self._finish, kind, step, contents.state["step"], seconds, rows)
+        if rows is None and not snapshot:
+            self.settle()
         self._pauses.append(time.monotonic() - began)
         log.info("cut at step %d: training stood still for %.3f s", step, self._pauses[-1])
 
-    def _finish(self, step: int, model_step: int, seconds: float, rows: dict[str, int | None] | None) -> None:
-        config, job = self._config, self._job
+    def _finish(
+        self,
+        kind: SaveKind,
+        step: int,
+        model_step: int,
+        seconds: float,
+        rows: dict[str, int | None] | None,
+    ) -> None:
+        config, job, follows = self._config, self._job, self._chain.beneath(kind)
         directory = cut_directory(job.run_dir, step)
         try:
             rows = rows or finish_parts(directory, self._worker)
@@ -59,12 +71,24 @@ class CutWriter:
             if server_error_code(error) != "SAVE_FAILED":
                 raise
             self._failed += 1
+            self._chain.break_off()
             log.warning("there is no cut at step %d: %s", step, error)
             return
         identity = RunIdentity.of(config, job.run_dir.name, job.ds, job.parent, job.hashed_digest)
-        details = {"run": identity.run, "run_step": step, "training_digest": identity.training_digest}
-        metrics = {"seconds": seconds}
-        complete(config, directory, "cut", lineage_of(config, job), model_step, rows, details, metrics)
+        details = {
+            "run": identity.run,
+            "run_step": step,
+            "training_digest": identity.training_digest,
+            FOLLOWS: [link.model_dump() for link in follows],
+        }
+        lineage, metrics = lineage_of(config, job), {"seconds": seconds}
+        manifest = complete(config, directory, "cut", lineage, model_step, rows, details, metrics)
+        self._chain.add(kind, step, manifest)
+        self._deltas += kind == "delta"
+        size = sum(part.size for part in manifest.parts)
+        self._bytes += size
+        held = f"what has changed since step {follows[-1].step}" if follows else "all rows"
+        log.info("cut at step %d holds %s: %.1f MB", step, held, size / 1e6)
         prune_cuts(job.run_dir, config.checkpoint.keep)
 
     def settle(self) -> None:
@@ -74,10 +98,12 @@ class CutWriter:
             pending.result()
 
     def report(self) -> dict[str, Any]:
-        """For metrics.json: how many cuts this attempt took, and how long training stood still."""
+        """For metrics.json, of this attempt: how many cuts, their size, how long training stood still."""
         return {
             "taken": len(self._pauses) - self._failed,
             "failed": self._failed,
+            "deltas": self._deltas,
+            "bytes": self._bytes,
             "pause_s": round(sum(self._pauses), 3),
             "longest_pause_s": round(max(self._pauses, default=0.0), 3),
         }

@@ -2,21 +2,19 @@
 
 import logging
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from persia_core import phases
+from persia_core.checkpoint.cut_chain import embedding_paths
 from persia_core.checkpoint.dense_state import check_dense_fits, load_dense, read_state
-from persia_core.checkpoint.layout import CHECKPOINT, is_embedding_part
+from persia_core.checkpoint.layout import CHECKPOINT
 from persia_core.checkpoint.write import Contents, write_checkpoint
 from persia_core.config import ModelConfig
 from persia_core.data.partition import reopen_partition
 from persia_core.embedding.day import logical_day
-from persia_core.handoff.layout import MANIFEST
-from persia_core.handoff.manifest import Manifest
 from persia_core.launch.job import RENDEZVOUS, Job
 from persia_core.phases import Phase
 from persia_core.training.account import Account
@@ -126,9 +124,8 @@ class PartitionRun:
             self._worker.configure()
         if source is not None:
             if self._lead:
-                parts = [part for part in _manifest(source).parts if is_embedding_part(part.path)]
-                self._worker.load([str(source / part.path) for part in parts])
-                log.info("restored %d rows from %s", sum(part.rows or 0 for part in parts), source)
+                loaded = self._worker.load([str(path) for path in embedding_paths(source)])
+                log.info("restored %d rows from %s", sum(int(str(each["rows"])) for each in loaded), source)
             if fresh:
                 state = read_state(source)
             else:
@@ -295,7 +292,3 @@ class PartitionRun:
 
 def _words(metrics: Metrics) -> str:
     return ", ".join(f"{k} {f'{v:.4f}' if isinstance(v, float) else v}" for k, v in metrics.items())
-
-
-def _manifest(directory: Path) -> Manifest:
-    return Manifest.from_bytes((directory / MANIFEST).read_bytes(), str(directory / MANIFEST))

@@ -1,22 +1,25 @@
 """Cuts in the object store: what a retry on another host finds, and what nobody may take for a checkpoint."""
 
+import itertools
 import logging
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
-from persia_core.checkpoint.cuts import Cut, cuts_of, prune_cuts
+from persia_core.checkpoint.cuts import Cut, cuts_of, newest_whole_cut, prune_cuts
 from persia_core.checkpoint.select import latest_checkpoint
 from persia_core.checkpoint.stored_cuts import StoredCuts
 from persia_core.errors import RankFailed, StorageUnavailable
 from persia_core.handoff.local_store import LocalStore
-from persia_core.handoff.object_store import ObjectStore
+from persia_core.handoff.object_store import ObjectStore, Stored
 from persia_core.handoff.s3_store import S3Store
 from persia_core.handoff.sweep import LEAST_AGE_S, sweep
 from persia_core.launch.upload_cuts import CutUpload
 from tests.support.faulty_proxy import Fault, Request, Rule, faulty_proxy
 from tests.support.small_config import small_config
+from tests.unit.test_cut_chain import replace_by_another_attempt, write_chain
 from tests.unit.test_cuts import IDENTITY, write_cut
 
 
@@ -53,6 +56,111 @@ def test_another_host_gets_the_newest_one_as_it_was(s3_store: S3Store, tmp_path:
     put(s3_store, tmp_path / "other", 100, ds="2026-01-02")
     cuts.remove_all()
     assert list(s3_store.list("")) == []
+
+
+def test_a_delta_is_stored_with_its_base_which_stays_as_long_as_it_is_needed(
+    s3_store: S3Store, tmp_path: Path
+) -> None:
+    here, there, cuts = tmp_path / "here", tmp_path / "there", stored(s3_store)
+    *_, old = write_chain(here, 2, 3)
+    base, _, newest = write_chain(here, 4, 8, 12)
+    cuts.put(Cut(3, old))
+    cuts.put(Cut(4, base))
+    cuts.put(Cut(12, newest))  # the cut at 8 was overtaken
+    assert cuts.steps() == [12, 8, 4, 3, 2]
+    cuts.prune(1)
+    assert cuts.steps() == [12, 8, 4]
+    assert cuts.newest_whole(there, IDENTITY, after=4) == Cut(12, there / "cuts" / "12")
+    assert newest_whole_cut(there, IDENTITY) == Cut(12, there / "cuts" / "12")
+    for path in (here / "cuts").rglob("*.safetensors"):
+        if path.parent.name not in ("2", "3"):
+            assert (there / path.relative_to(here)).read_bytes() == path.read_bytes()
+    cuts.put(Cut(13, write_cut(here, 13)))
+    cuts.prune(1)
+    assert cuts.steps() == [13]
+
+
+@pytest.mark.parametrize(("step", "left"), [(4, 3), (8, 4)])
+@pytest.mark.parametrize(
+    "way", ["flipped", "missing", "flipped manifest", "missing manifest", "another attempt"]
+)
+def test_damage_beneath_a_stored_delta_is_named_and_the_newest_without_it_is_taken(
+    store: LocalStore, tmp_path: Path, caplog: pytest.LogCaptureFixture, way: str, step: int, left: int
+) -> None:
+    cuts, here, there = stored(store), tmp_path / "here", tmp_path / "there"
+    for steps in ((2, 3), (4, 8, 12)):
+        newest = write_chain(here, *steps)[-1]
+        cuts.put(Cut(steps[-1], newest))
+    part = "embedding-0.safetensors" if way in ("flipped", "missing") else "manifest.json"
+    key = f"cuts/m/ds={IDENTITY.ds}/run/{step}/{part}"
+    if way == "another attempt":
+        replace_by_another_attempt(here / "cuts" / str(step))
+        cuts.put(Cut(step, here / "cuts" / str(step)))
+        left = step  # whole by itself
+    elif way.startswith("missing"):
+        store.delete(key)
+    else:
+        data = store.get(key).data
+        store.put(key, data.replace(b" at ", b" bt ").replace(b"parts", b"pbrts"))
+    with caplog.at_level(logging.WARNING):
+        found = cuts.newest_whole(there, IDENTITY, after=0)
+    assert found == Cut(left, there / "cuts" / str(left))
+    assert newest_whole_cut(there, IDENTITY) == found
+    assert cuts.steps() == [s for s in (12, 8, 4, 3, 2) if s <= left]
+    (line,) = (each.getMessage() for each in caplog.records if "12/ is damaged: " in each.getMessage())
+    assert key in line
+
+
+class FailsAt(LocalStore):
+    """The call of that number, from 0, does not get through."""
+
+    def __init__(self, root: Path, number: int) -> None:
+        super().__init__(root)
+        self.calls, self.number = itertools.count(), number
+
+    def _count(self) -> None:
+        if next(self.calls) == self.number:
+            raise StorageUnavailable(f"call {self.number} failed", "try again")
+
+    def get(self, key: str) -> Stored:
+        self._count()
+        return super().get(key)
+
+    def put_if_absent(self, key: str, data: bytes) -> str:
+        self._count()
+        return super().put_if_absent(key, data)
+
+    def delete(self, key: str) -> None:
+        self._count()
+        super().delete(key)
+
+    def upload(self, path: Path, key: str) -> None:
+        self._count()
+        super().upload(path, key)
+
+    def download(self, key: str, path: Path) -> None:
+        self._count()
+        super().download(key, path)
+
+
+def test_whichever_call_fails_every_stored_delta_has_what_it_follows(tmp_path: Path) -> None:
+    *_, first = write_chain(tmp_path / "here", 4, 8)
+    *_, newest = write_chain(tmp_path / "here", 10, 11)
+    stored(LocalStore(tmp_path / "store")).put(Cut(8, first))
+    for number in itertools.count():
+        root = shutil.copytree(tmp_path / "store", tmp_path / f"store {number}")
+        failing = FailsAt(root, number)
+        try:
+            stored(failing).put(Cut(11, newest))
+            stored(failing).prune(1)
+        except StorageUnavailable:
+            pass
+        steps = set(stored(LocalStore(root)).steps())
+        assert steps in ({4, 8}, {4, 8, 10}, {4, 8, 10, 11}, {4, 10, 11}, {10, 11}), number
+        assert stored(LocalStore(root)).newest_whole(tmp_path / f"there {number}", IDENTITY, after=0)
+        if next(failing.calls) <= number:
+            break
+    assert number > 20 and steps == {10, 11}
 
 
 @pytest.mark.parametrize("way", ["flipped", "missing", "foreign", "manifest"])
@@ -114,13 +222,14 @@ class Watched(LocalStore):
 def test_a_cut_that_the_job_removes_meanwhile_is_stored_all_the_same(tmp_path: Path) -> None:
     store, run_dir = Watched(tmp_path / "store"), tmp_path / "run"
     store.go_on.clear()
+    write_chain(run_dir, 8, 9)
     upload = CutUpload(stored(store), run_dir, keep=1)
     with upload:
-        write_cut(run_dir, 9)
         assert store.begun.wait(60)
         write_cut(run_dir, 10)
         prune_cuts(run_dir, 1)
         store.go_on.set()
+    assert stored(store).steps() in ([9, 8], [10])
     assert stored(store).newest_whole(tmp_path / "there", IDENTITY, after=8) is not None
     assert upload.counts["not_stored"] == 0
     assert [path.name for path in (run_dir / "cuts").iterdir()] == ["10"]
