@@ -1,9 +1,11 @@
 """Cuts that follow others: which are usable, which of them must stay, and what is said of the rest."""
 
+import contextlib
+import itertools
 import json
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from persia_core.checkpoint import cuts
 from persia_core.checkpoint.cut_chain import embedding_paths
 from persia_core.checkpoint.cuts import newest_whole_cut, prune_cuts
 from persia_core.errors import Corrupt
@@ -154,6 +157,34 @@ def test_what_a_kept_cut_follows_is_kept_and_nothing_else(
         prune_cuts(run_dir, keep)
         assert steps_in(run_dir) == set().union(*written[-keep:])
     shutil.rmtree(run_dir)
+
+
+def test_an_interrupted_removal_leaves_no_delta_without_what_it_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_chain(tmp_path / "whole", 1, 2, 3)
+    write_chain(tmp_path / "whole", 4, 5)
+
+    class Interrupted(BaseException):
+        """Like a killed process: nothing that handles errors sees it."""
+
+    left = set()
+    for number in range(4):
+        run_dir = shutil.copytree(tmp_path / "whole", tmp_path / f"{number}")
+        calls = itertools.count()
+
+        def remove_some(directory: Path, number: int = number, calls: Iterator[int] = calls) -> None:
+            if next(calls) == number:
+                raise Interrupted
+            shutil.rmtree(directory)
+
+        monkeypatch.setattr(cuts, "remove_cut", remove_some)
+        with contextlib.suppress(Interrupted):
+            prune_cuts(run_dir, 1)
+        for step in steps_in(run_dir):
+            cuts.CutReader().whole(run_dir / "cuts" / str(step))
+        left.add(len(steps_in(run_dir)))
+    assert left == {5, 4, 3, 2}
 
 
 def manifest_of(size: int) -> Manifest:
