@@ -92,6 +92,11 @@ class Part:
         """Their names, in the order of the file's metadata."""
         return [entry.partition("=")[0] for entry in self.metadata.get("optimizers", "").split(",") if entry]
 
+    @property
+    def rows(self) -> int:
+        """Of all tables together."""
+        return sum(self.tensors[f"{table}.ids"].shape[0] for table in self.tables)
+
     def per_row(self, table: str) -> list[str]:
         """The tensors of a table that have an entry for every row."""
         return [table + end for end in _ROWS if table + end in self.tensors]

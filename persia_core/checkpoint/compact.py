@@ -1,6 +1,7 @@
 """A base and its deltas as one base, by files alone: no server is asked."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,4 +133,6 @@ def _write(path: Path, last: Part, tensors: list[_Tensor], link: Link) -> None:
                 file.write(data)
         file.seek(0)
         file.write(header(hashed.hexdigest()))
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)

@@ -20,6 +20,9 @@ class Checkpointing(Section):
     # Every so many cuts one holds all rows, a base; those between are deltas, of the rows that have changed
     # since the cut before. A base comes earlier where the deltas have come to its size. 1: no deltas.
     base_every: Annotated[int, Field(ge=1, le=1000)] = 8
+    # Who makes the next base: the servers, which write all rows from memory; or with compact a process that
+    # lays the files of base and deltas over each other, for which the servers write another delta only.
+    compact: bool = False
     # Tables are written from a copy-on-write snapshot while training goes on, for which a server may need
     # their memory twice at the worst; false: training stands still until they are written.
     snapshot: bool = True

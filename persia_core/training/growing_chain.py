@@ -13,8 +13,10 @@ class GrowingChain:
     many bytes: whoever goes on from a cut has to read all of them, and they take their place on disk.
     """
 
-    def __init__(self, base_every: int) -> None:
+    def __init__(self, base_every: int, compact: bool = False) -> None:
+        """With `compact` what ends a chain is a delta too, which is made a base with all that it follows."""
         self._base_every = base_every
+        self._compact = compact
         self._links: list[Link] = []
         self._base_bytes = self._delta_bytes = 0
 
@@ -22,9 +24,18 @@ class GrowingChain:
         """Full where there are no deltas at all, so that the servers need not remember what changes."""
         if self._base_every == 1:
             return "full"
-        if not self._links or len(self._links) >= self._base_every or self._delta_bytes >= self._base_bytes:
+        if not self._links or (self._ends and not self._compact):
             return "base"
         return "delta"
+
+    @property
+    def compacts_next(self) -> bool:
+        """Whether the next delta is to be made a base."""
+        return self._compact and bool(self._links) and self._ends
+
+    @property
+    def _ends(self) -> bool:
+        return len(self._links) >= self._base_every or self._delta_bytes >= self._base_bytes
 
     def beneath(self, kind: SaveKind) -> list[Link]:
         """What a cut of that kind follows, the base first."""
@@ -40,5 +51,5 @@ class GrowingChain:
         self._links.append(Link(step=step, digest=manifest.digest))
 
     def break_off(self) -> None:
-        """A cut was not completed: what the servers know of changes need not follow the last one."""
+        """The next cut is a base of the servers; what they know of changes need not follow the last cut."""
         self._links = []

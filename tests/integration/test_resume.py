@@ -189,7 +189,7 @@ def test_a_retry_with_other_ranks_goes_on_from_the_older_cut_if_the_newer_is_dam
         every_kind("adagrad"),
         training={"mode": "hybrid", "staleness": 3, "shuffle": True, "epochs": 2},
         cluster={"servers": 2, "trainers": 2, "embedding_workers": 1},
-        checkpoint={"every_steps": 3},
+        checkpoint={"every_steps": 3, "base_every": 2, "compact": True},
     )
     steps, rows = 2 * 6, small_rows(64 * 5 + 7, seed=5)
     write_hashed_partition(config, place.store, DAYS[0], rows, rows_per_part=100)
@@ -199,6 +199,14 @@ def test_a_retry_with_other_ranks_goes_on_from_the_older_cut_if_the_newer_is_dam
         place.train(fatal, DAYS[0])
     cuts = place.home / "home" / "work" / config.name / f"ds={DAYS[0]}" / "run" / "cuts"
     assert sorted(path.name for path in cuts.iterdir()) == ["3", "6", "9"], "two, and the base of the first"
+    follows = [
+        [
+            link["step"]
+            for link in json.loads((cuts / step / "manifest.json").read_text())["details"]["follows"]
+        ]
+        for step in ("3", "6", "9")
+    ]
+    assert follows == [[], [3], []], "the last one was compacted"
     damaged = bytearray((cuts / "9" / "embedding-1.safetensors").read_bytes())
     damaged[len(damaged) // 2] ^= 1
     (cuts / "9" / "embedding-1.safetensors").write_bytes(damaged)

@@ -227,6 +227,18 @@ def test_a_base_comes_after_so_many_cuts_or_so_many_bytes(
     assert found == kinds
 
 
+def test_a_chain_that_is_compacted_ends_where_a_base_would_have_come() -> None:
+    chain, ends = GrowingChain(3, compact=True), []
+    for step in range(1, 9):
+        kind = chain.next_kind()
+        assert kind == ("delta" if step > 1 else "base")
+        if chain.compacts_next:
+            ends.append(step)
+            kind = "base"
+        chain.add(kind, step, manifest_of(1 if kind == "delta" else 100))
+    assert ends == [4, 7]
+
+
 def test_after_a_cut_that_failed_comes_a_base() -> None:
     chain = GrowingChain(8)
     chain.add(chain.next_kind(), 1, manifest_of(100))
