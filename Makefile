@@ -11,12 +11,13 @@ FUZZ_TARGETS := server_frames embedding_parts
 SECONDS := 60
 SLURM_PACKAGES := slurm-client slurmctld slurmd slurm-wlm-basic-plugins libmunge2 libhwloc15 libnuma1 libjson-c5 \
     liblua5.1-0 libyaml-0-2 libdbus-1-3
+MONITORING_PACKAGES := prometheus prometheus-pushgateway
 SEED := $(shell date +%s)
 MINUTES := 30
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-tests slurm-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
+.PHONY: help setup demo test native-tests slurm-tests monitoring-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
     bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve crash-tests soak gpu-checks check clean
 
 help: ## show this list
@@ -79,6 +80,13 @@ build/slurm/root/usr/sbin/slurmd-wlm:
 
 slurm-tests: setup build/slurm/root/usr/sbin/slurmd-wlm ## training jobs under a real Slurm of one node (needs apt)
 	@$(BIN)/python -m pytest tests/slurm
+
+build/monitoring/root/usr/bin/promtool:
+	@mkdir -p build/monitoring/packages && cd build/monitoring/packages && apt-get download -q $(MONITORING_PACKAGES)
+	@for package in build/monitoring/packages/*.deb; do dpkg -x $$package build/monitoring/root || exit 1; done
+
+monitoring-tests: setup build/monitoring/root/usr/bin/promtool ## alert rules and pushes with a real Prometheus (needs apt)
+	@$(BIN)/python -m pytest tests/monitoring
 
 up: setup ## start the platform to look at: Airflow UI and S3 endpoint
 	@$(BIN)/persia platform up

@@ -1,11 +1,13 @@
 """The `persia` command: the very calls that the operators make."""
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
@@ -35,30 +37,47 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace) -> int:
-    """Run one command and turn what it raises into a message and an exit code."""
+    """Run one command and turn what it raises into a message and an exit code; count it if it is a stage."""
+    began = time.monotonic()
+    code, result, role = _run(command, arguments)
+    if (stage := getattr(arguments, "stage", None)) is not None:
+        from persia_core.monitoring.report import report
+        from persia_core.monitoring.stages import Ended
+
+        ended = Ended(code, time.monotonic() - began, _document(result), role)
+        with contextlib.suppress(_Terminated, KeyboardInterrupt):  # the work is done, however it ended
+            report(stage, getattr(arguments, "loaded_config", None), getattr(arguments, "ds", None), ended)
+    return code
+
+
+def _run(
+    command: Callable[[argparse.Namespace], Any], arguments: argparse.Namespace
+) -> tuple[int, Any, str | None]:
+    """The exit code, the result (of what failed: what it found out all the same), the rank that failed."""
+    result: Any = None
     try:
         result = command(arguments)
         if getattr(arguments, "result_file", None):
             _write_result(Path(arguments.result_file), result)
         elif result is not None:
             print(json.dumps(_document(result), indent=1, default=str))
-        return int(ExitCode.OK)
+        return int(ExitCode.OK), result, None
     except PersiaError as error:
         if arguments.verbose:
             traceback.print_exc()
         if error.result is not None and getattr(arguments, "result_file", None):
             _write_result(Path(arguments.result_file), error.result)
         print(f"error: {error}", file=sys.stderr)
-        return int(error.exit_code)
+        return int(error.exit_code), error.result, error.role
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
+        return int(ExitCode.INTERRUPTED), None, None
     except _Terminated:
         print("terminated", file=sys.stderr)
-        return int(ExitCode.TERMINATED)
+        return int(ExitCode.TERMINATED), None, None
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
+        return int(ExitCode.OK), result, None
     except Exception as error:
         traceback.print_exc()
         print(
@@ -66,7 +85,7 @@ def run(command: Callable[[argparse.Namespace], Any], arguments: argparse.Namesp
             "  what to do: this is a defect of persia; report it with the lines above",
             file=sys.stderr,
         )
-        return int(ExitCode.UNEXPECTED)
+        return int(ExitCode.UNEXPECTED), None, None
 
 
 def build_parser() -> argparse.ArgumentParser:

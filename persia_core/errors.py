@@ -7,10 +7,12 @@ class PersiaError(Exception):
     """An error with a remedy; the command ends with `exit_code` and prints no traceback.
 
     `what` names the thing that is wrong (file, key, rank, partition), `remedy` what to do. `result` is what
-    the command found out all the same, in the form of its result; None if that is nothing.
+    the command found out all the same, in the form of its result; None if that is nothing. `role` is that of
+    the rank that ended a training job, "trainer 1" say; None where it was none, or no single one.
     """
 
     exit_code: ExitCode = ExitCode.UNEXPECTED
+    role: str | None = None
 
     def __init__(self, what: str, remedy: str, *, result: object = None) -> None:
         super().__init__(what, remedy)

@@ -3,6 +3,9 @@
 import os
 from typing import Any
 
+from persia_core.config.load import PUSHGATEWAY_VARIABLE
+from persia_core.monitoring.deliver import PASSWORD_VARIABLE, USER_VARIABLE
+
 
 def command_environment(connection: Any | None) -> dict[str, str]:
     """This process's environment without Airflow's own settings, with the credentials of an `aws` connection.
@@ -22,3 +25,15 @@ def command_environment(connection: Any | None) -> dict[str, str]:
         "PERSIA_S3_ENDPOINT": extra.get("endpoint_url"),
     }
     return environment | {name: value for name, value in given.items() if value}
+
+
+def pushgateway_environment(connection: Any) -> dict[str, str]:
+    """What a command needs to push its metrics, from an `http` connection."""
+    host = str(connection.host or "").rstrip("/")
+    url = host if "://" in host else f"{connection.schema or 'http'}://{host}"
+    given = {
+        PUSHGATEWAY_VARIABLE: f"{url}:{connection.port}" if connection.port else url,
+        USER_VARIABLE: connection.login,
+        PASSWORD_VARIABLE: connection.password,
+    }
+    return {name: value for name, value in given.items() if value}

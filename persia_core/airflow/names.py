@@ -1,6 +1,7 @@
 """The names that people meet in the Airflow UI: DAGs, tasks, pools, assets, the connection."""
 
 S3_CONNECTION = "persia_s3"
+PUSHGATEWAY_CONNECTION = "persia_pushgateway"  # may be missing
 
 # Pools: how many Spark sessions and how many training jobs there may be at once.
 SPARK_POOL = "persia_spark"

@@ -13,9 +13,9 @@ from typing import Any
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
-from persia_core.airflow.credentials import command_environment
+from persia_core.airflow.credentials import command_environment, pushgateway_environment
 from persia_core.airflow.failure import failure_of
-from persia_core.airflow.names import S3_CONNECTION
+from persia_core.airflow.names import PUSHGATEWAY_CONNECTION, S3_CONNECTION
 from persia_core.config.home import project_dir
 from persia_core.exit_codes import ExitCode
 
@@ -105,12 +105,15 @@ class PersiaOperator(BaseOperator):
                 event.extra.update({name: result[name] for name in ASSET_EXTRA if result.get(name)})
 
     def environment(self) -> dict[str, str]:
-        """The environment of the command, with the credentials of the connection."""
+        """The environment of the command, with the credentials of the connections."""
         try:
-            return command_environment(Connection.get(self.s3_conn_id))
+            environment = command_environment(Connection.get(self.s3_conn_id))
         except AirflowNotFoundException:
             self.log.info("no connection %s: credentials are left to boto3's own chain", self.s3_conn_id)
-            return command_environment(None)
+            environment = command_environment(None)
+        with contextlib.suppress(AirflowNotFoundException):
+            environment |= pushgateway_environment(Connection.get(PUSHGATEWAY_CONNECTION))
+        return environment
 
     def _run(self, command: list[str]) -> tuple[int, list[str]]:
         guarded = [sys.executable, "-m", "persia_core.launch.guard", *command]

@@ -12,13 +12,16 @@ Commands = Any  # argparse keeps the type of its sub-parsers private
 def stage(
     commands: Commands, name: str, summary: str, run: Any, *, ds: bool = True
 ) -> argparse.ArgumentParser:
-    """A command of one model: `--config`, `--ds` unless told not to, `--result-file`."""
+    """A command of one model: `--config`, `--ds` unless told not to, `--result-file`.
+
+    Its name with those before it, `validate_data` say, is what metrics call the stage.
+    """
     parser: argparse.ArgumentParser = commands.add_parser(name, help=summary, description=summary)
     parser.add_argument("--config", required=True, type=Path, metavar="FILE", help="YAML file of the model")
     if ds:
         parser.add_argument("--ds", required=True, type=day, metavar="YYYY-MM-DD", help="the partition")
     parser.add_argument("--result-file", metavar="FILE", help="write the result there as JSON")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, stage=parser.prog.partition(" ")[2].replace(" ", "_"))
     return parser
 
 
@@ -36,5 +39,5 @@ def open_both(arguments: argparse.Namespace) -> tuple[ModelConfig, Any]:
     """The configuration that `--config` names, and its object store."""
     from persia_core.handoff.object_store import open_store
 
-    config = load_config(arguments.config)
+    config = arguments.loaded_config = load_config(arguments.config)
     return config, open_store(config.storage)

@@ -8,8 +8,16 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from persia_core.config.metrics import Metrics
 from persia_core.config.model import ModelConfig
 from persia_core.errors import ConfigError
+
+PUSHGATEWAY_VARIABLE = "PERSIA_PUSHGATEWAY"
+_METRICS_VARIABLES = {
+    "pushgateway": PUSHGATEWAY_VARIABLE,
+    "textfile_dir": "PERSIA_METRICS_DIR",
+    "instance": "PERSIA_METRICS_INSTANCE",
+}
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -32,7 +40,7 @@ _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG,
 
 
 def load_config(path: Path) -> ModelConfig:
-    """The configuration in `path`, with `PERSIA_STORAGE_URL` and `PERSIA_S3_ENDPOINT` applied.
+    """The configuration in `path`, with what the environment says of storage and metrics applied.
 
     Raises ConfigError naming the file and the key.
     """
@@ -61,12 +69,23 @@ def parse_config(document: dict[str, Any], where: str) -> ModelConfig:
         storage["endpoint_url"] = endpoint
     if storage:
         document["storage"] = storage
+    if given := _metrics_in_environment():
+        document["metrics"] = dict(document.get("metrics") or {}) | given
     try:
         return ModelConfig.model_validate(document)
     except ValidationError as error:
         raise ConfigError(
             f"{where}: " + "; ".join(_lines(error)), "correct the file and run again"
         ) from error
+
+
+def metrics_of_environment() -> Metrics:
+    """The section `metrics` where no configuration could be read. Raises pydantic's ValidationError."""
+    return Metrics.model_validate(_metrics_in_environment())
+
+
+def _metrics_in_environment() -> dict[str, str]:
+    return {key: value for key, name in _METRICS_VARIABLES.items() if (value := os.environ.get(name))}
 
 
 def _lines(error: ValidationError) -> list[str]:

@@ -21,6 +21,7 @@ from persia_core.config.features import (
     MultiCategoricalFeature,
 )
 from persia_core.config.gates import Gates
+from persia_core.config.metrics import Metrics
 from persia_core.config.retention import Retention
 from persia_core.config.spark import SparkSection
 from persia_core.config.time_format import check_time_format
@@ -165,6 +166,7 @@ class ModelConfig(Section):
     export: Export = Export()
     retention: Retention = Retention()
     spark: SparkSection = SparkSection()
+    metrics: Metrics = Metrics()
     airflow: AirflowSection | None = None
 
     @field_validator("name")
@@ -313,10 +315,10 @@ class ModelConfig(Section):
         )
 
     def digest(self) -> str:
-        """SHA-256 (hex) over it without storage, retention, cuts, and when and where it runs."""
+        """SHA-256 (hex) over all of the configuration but what changes no model: where, when, how watched."""
         unused = {"export"} if self.export == Export() else set()  # added when there were digests already
-        elsewhere = {"storage", "retention", "checkpoint", "airflow", "spark"}
-        return _digest(self.model_dump(mode="json", exclude=elsewhere | unused))
+        changes_nothing = {"storage", "retention", "metrics", "checkpoint", "airflow", "spark"}
+        return _digest(self.model_dump(mode="json", exclude=changes_nothing | unused))
 
     def training_digest(self) -> str:
         """SHA-256 (hex) over what is trained and how; the same for every number of servers and trainers."""

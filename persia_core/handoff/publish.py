@@ -29,7 +29,8 @@ _ALIAS_ATTEMPTS = 10
 class PublishResult:
     """What was stored. `digest` and `manifest_sha256` (hex) are of the version's parts and manifest.
 
-    `candidate` is what the alias names now: another version if that is of a newer partition.
+    `candidate` is what the alias names now: another version if that is of a newer partition. `bytes` are of
+    the version's parts; 0 if it had been published before.
     """
 
     version: str
@@ -38,6 +39,7 @@ class PublishResult:
     manifest_sha256: str
     parent: str | None
     candidate: str
+    bytes: int = 0
 
 
 def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> PublishResult:
@@ -86,8 +88,9 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
     candidate = _name_candidate(store, config.name, pointer)
     StoredCuts(store, config.name, ds, run_dir.name).remove_all()  # nothing will go on from them any more
     logger.info("published %s", store.uri(version_prefix(config.name, version)))
+    size = sum(part.size for part in manifest.parts)
     return PublishResult(
-        version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate
+        version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate, size
     )
 
 

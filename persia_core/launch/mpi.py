@@ -97,6 +97,7 @@ def run_job(job: Job) -> None:
         failure = _run_ranks(job, mpi_command(job, heartbeats), heartbeats, environment)
     if failure is not None:
         _show_log(job, failure)
+        failure.error.role = failure.role
         raise failure.error
 
 

@@ -38,12 +38,16 @@ _KEPT_WITH_A_CUT = (CUTS, METRICS_LINES, TENSORBOARD)
 
 
 class TrainResult(BaseModel):
-    """What the training stage says. `metrics` is metrics.json without curves, slices and server counters."""
+    """What the training stage says. `metrics` is metrics.json without curves, slices and server counters.
+
+    `already_done`: the run was finished before, and nothing was trained.
+    """
 
     run: str
     run_dir: str
     parent: str | None
     metrics: dict[str, Any]
+    already_done: bool = False
 
 
 def train_partition(
@@ -87,10 +91,12 @@ def _train(
     parent_prefix = parent.prefix if parent is not None else None
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
-        return finished
+        return finished.model_copy(update={"already_done": True})
     if (metrics := published_metrics(store, config, ds, run)) is not None:
         log.info("run %s was trained and published already", run)
-        return TrainResult(run=run, run_dir=str(run_dir), parent=parent_prefix, metrics=metrics)
+        return TrainResult(
+            run=run, run_dir=str(run_dir), parent=parent_prefix, metrics=metrics, already_done=True
+        )
     parent_dir = change = None
     with ExitStack() as held:
         partition = open_partition(store, config, ds, work)

@@ -57,11 +57,20 @@ def add_staleness(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, A
 
 def table_rows_of(stats: list[dict[str, Any]]) -> dict[str, int]:
     """Rows of each table over all servers."""
-    rows: dict[str, int] = {}
+    return _of_tables(stats, "rows")
+
+
+def table_bytes_of(stats: list[dict[str, Any]]) -> dict[str, int]:
+    """Memory of each table over all servers."""
+    return _of_tables(stats, "bytes")
+
+
+def _of_tables(stats: list[dict[str, Any]], counter: str) -> dict[str, int]:
+    found: dict[str, int] = {}
     for server in stats:
         for name, table in server["tables"].items():
-            rows[name] = rows.get(name, 0) + int(table["rows"])
-    return rows
+            found[name] = found.get(name, 0) + int(table[counter])
+    return found
 
 
 def write_parity(run_dir: Path, rows: pa.Table, predictions: NDArray[np.float32]) -> None:

@@ -37,12 +37,14 @@ from persia_core.training.report import (
     read_labels,
     read_weights,
     staleness_of,
+    table_bytes_of,
     table_rows_of,
     write_metrics,
     write_parity,
 )
 from persia_core.training.reproducible import compute_reproducibly
 from persia_core.training.slices import slices_of
+from persia_core.training.step_times import StepTimes
 from persia_core.training.training_log import TrainingLog
 
 log = logging.getLogger(__name__)
@@ -98,6 +100,7 @@ class PartitionRun:
         self._evaluator = Evaluator(config, self._group, self._worker, self._dense.model)
         self._cuts = CutWriter(config, job, self._worker)
         self._past = Past()
+        self._step_times = StepTimes()
 
     @property
     def _order(self) -> SampleOrder:
@@ -163,7 +166,12 @@ class PartitionRun:
         if past.account is not None:
             account.load_state_dict(past.account, past.rows_skipped, group.trainer)
         training_log = TrainingLog(
-            self._job.run_dir, account, past.first_step, self._lead, config.training.tensorboard
+            self._job.run_dir,
+            account,
+            past.first_step,
+            self._lead,
+            config.training.tensorboard,
+            self._step_times,
         )
         if past.log is not None and self._lead:
             training_log.load_state_dict(past.log)
@@ -179,6 +187,7 @@ class PartitionRun:
                     meetings.go_on()
                 if at >= order.steps:
                     break
+                self._step_times.begin()
                 loop.train(self._worker.pipeline(Stretch(order, at, until)))
                 group.barrier()  # every trainer has drained: nothing is in flight
                 at = until
@@ -266,8 +275,10 @@ class PartitionRun:
             "calibration_bins": self._past.calibration,
             "staleness": add_staleness(self._past.staleness, staleness_of(stats)),
             "table_rows": table_rows_of(stats),
+            "table_bytes": table_bytes_of(stats),
             "servers": stats,
             "seconds": seconds,
+            "step_seconds": self._step_times.to_dict(),
             "samples_per_second": account.visits_trained / seconds,
             "cuts": self._cuts.report(),
             "resumed_at": self._past.resumed_at,

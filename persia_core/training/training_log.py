@@ -9,6 +9,7 @@ from typing import Any
 from persia_core.checkpoint.layout import METRICS_LINES, TENSORBOARD
 from persia_core.training.account import Account
 from persia_core.training.progress import Progress
+from persia_core.training.step_times import StepTimes
 
 POINTS = 200  # of a curve
 
@@ -26,8 +27,16 @@ class TrainingLog:
     """
 
     def __init__(
-        self, run_dir: Path, account: Account, first_step: int, lead: bool, tensorboard: bool
+        self,
+        run_dir: Path,
+        account: Account,
+        first_step: int,
+        lead: bool,
+        tensorboard: bool,
+        times: StepTimes | None = None,
     ) -> None:
+        """The time of each step is counted in `times`."""
+        self._times = times or StepTimes()
         self._run_dir = run_dir
         self._account = account
         self._first_step = first_step
@@ -75,6 +84,7 @@ class TrainingLog:
         """Step `number` of the run is done or was skipped; it had so many samples over all trainers."""
         if not self._lead:
             return
+        self._times.step()
         self._samples += samples
         self._outstanding += outstanding
         self._steps += 1

@@ -63,6 +63,7 @@ def validate_model(config: ModelConfig, store: ObjectStore, version: str) -> Mod
         raise GateRefused(
             f"model version {verdict.summary}",
             "the champion stays; look at the report of the version and at the data of its partition",
+            result=verdict,
         )
     return verdict
 

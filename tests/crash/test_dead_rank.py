@@ -127,6 +127,7 @@ def test_a_killed_rank_ends_the_job_with_its_name(
         place.train(config, DS)
     killer.join()
     assert caught.value.what == what
+    assert caught.value.role == (None if role == "mpiexec" else role.removeprefix("the parent of "))
     if role in (each.role for each in rank_processes(run_dir)):
         said = last_lines(run_dir, role)
         shown = caplog.messages[-1].splitlines()
@@ -153,6 +154,7 @@ def test_a_stopped_rank_ends_the_job_with_its_name(
     killer.join()
     assert caught.value.what.startswith(f"{role} (rank {rank}) on {HOST} hangs: no sign of life for ")
     assert "is stopped (SIGSTOP)" in caught.value.what
+    assert caught.value.role == role
     if role == "trainer 0":
         assert any("training:" in line for line in caplog.messages[-1].splitlines()), "its last lines"
     check_nothing_is_left(run_dir)

@@ -125,8 +125,21 @@ def test_death_by_a_signal_is_worth_a_retry(program: str) -> None:
     assert not isinstance(caught.value, AirflowFailException)
 
 
-def test_credentials_travel_by_environment_only(program: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_credentials_travel_by_environment_only(
+    program: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = {
+        "conn_type": "http",
+        "host": "gateway",
+        "port": 9091,
+        "login": "ada",
+        "password": f"{SECRET}-2",
+    }
+    monkeypatch.setenv("AIRFLOW_CONN_PERSIA_PUSHGATEWAY", json.dumps(gateway))
     environment = make_operator(program, ["environment"]).execute({})
+    assert environment["PERSIA_PUSHGATEWAY"] == "http://gateway:9091"
+    assert environment["PERSIA_PUSHGATEWAY_USER"] == "ada"
+    assert environment["PERSIA_PUSHGATEWAY_PASSWORD"] == f"{SECRET}-2"
     assert environment["AWS_ACCESS_KEY_ID"] == "someone"
     assert environment["AWS_SECRET_ACCESS_KEY"] == SECRET
     assert environment["AWS_DEFAULT_REGION"] == "eu-west-9"

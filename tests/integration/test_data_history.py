@@ -284,7 +284,11 @@ def test_yesterday_delivered_again_is_refused(store: LocalStore) -> None:
 
 
 def test_the_command_gives_its_result_also_when_it_refuses(store: LocalStore, tmp_path: Path) -> None:
-    config = small_config(data_checks={"min_rows": ROWS + 1}, storage={"url": f"file://{tmp_path / 'store'}"})
+    config = small_config(
+        data_checks={"min_rows": ROWS + 1},
+        storage={"url": f"file://{tmp_path / 'store'}"},
+        metrics={"textfile_dir": str(tmp_path)},
+    )
     today(config, store)
     file, result = tmp_path / "model.yaml", tmp_path / "result.json"
     file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
@@ -296,3 +300,12 @@ def test_the_command_gives_its_result_also_when_it_refuses(store: LocalStore, tm
     assert found["data_docs"] == data_docs_prefix("clicks", DS) + "index.html"
     assert found["data_docs_uri"] == store.uri(found["data_docs"])
     assert Path(found["data_docs_uri"].removeprefix("file://")).is_file()
+    counted = (tmp_path / "persia-small-validate_data.prom").read_text().splitlines()
+    statuses = [check["status"] for check in found["checks"]]
+    assert 'persia_data_verdicts_total{model="small",verdict="fail"} 1.0' in counted
+    assert 'persia_data_passed{model="small"} 0.0' in counted
+    for status in ("pass", "warn", "fail"):
+        assert (
+            f'persia_data_checks_total{{model="small",status="{status}"}} {statuses.count(status)}.0'
+            in counted
+        )
