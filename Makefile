@@ -11,13 +11,14 @@ FUZZ_TARGETS := server_frames embedding_parts
 SECONDS := 60
 SLURM_PACKAGES := slurm-client slurmctld slurmd slurm-wlm-basic-plugins libmunge2 libhwloc15 libnuma1 libjson-c5 \
     liblua5.1-0 libyaml-0-2 libdbus-1-3
+POSTGRES_PACKAGES := postgresql-15 postgresql-client-15 libpq5 libldap-2.5-0 libsasl2-2 libxml2 libicu72
 MONITORING_PACKAGES := prometheus prometheus-pushgateway
 SEED := $(shell date +%s)
 MINUTES := 30
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test native-tests slurm-tests monitoring-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
+.PHONY: help setup demo test native-tests slurm-tests postgres-tests monitoring-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
     bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve crash-tests soak gpu-checks check clean
 
 help: ## show this list
@@ -84,6 +85,13 @@ slurm-tests: setup build/slurm/root/usr/sbin/slurmd-wlm ## training jobs under a
 build/monitoring/root/usr/bin/promtool:
 	@mkdir -p build/monitoring/packages && cd build/monitoring/packages && apt-get download -q $(MONITORING_PACKAGES)
 	@for package in build/monitoring/packages/*.deb; do dpkg -x $$package build/monitoring/root || exit 1; done
+
+build/postgres/root/usr/lib/postgresql/15/bin/postgres:
+	@mkdir -p build/postgres/packages && cd build/postgres/packages && apt-get download -q $(POSTGRES_PACKAGES)
+	@for package in build/postgres/packages/*.deb; do dpkg -x $$package build/postgres/root || exit 1; done
+
+postgres-tests: setup build/postgres/root/usr/lib/postgresql/15/bin/postgres ## Airflow on a real PostgreSQL (needs apt)
+	@$(BIN)/python -m pytest tests/postgres
 
 monitoring-tests: setup build/monitoring/root/usr/bin/promtool ## alert rules and pushes with a real Prometheus (needs apt)
 	@$(BIN)/python -m pytest tests/monitoring
