@@ -15,15 +15,15 @@ MAX_NAME_BYTES = 200  # file systems allow 255, and a download has a longer name
 
 
 def _relative(path: str) -> str:
-    pure = PurePosixPath(path)
-    if path in ("", ".") or pure.is_absolute() or ".." in pure.parts or "\\" in path:
+    steps = path.split("/")  # a PurePosixPath for each of 100,000 parts costs seconds
+    if path in ("", ".") or path.startswith("/") or ".." in steps or "\\" in path:
         raise ValueError(f"part path {path!r} must be relative, without '..'")
     if not path.isprintable():  # the digest separates fields by tab and newline
         raise ValueError(f"part path {path!r} has control characters")
-    if len(path.encode()) > MAX_PATH_BYTES or any(len(step.encode()) > MAX_NAME_BYTES for step in pure.parts):
+    if len(path.encode()) > MAX_PATH_BYTES or any(len(step.encode()) > MAX_NAME_BYTES for step in steps):
         raise ValueError(f"part path {path[:40]!r}… is longer than file systems allow")
-    if str(pure) != path:
-        raise ValueError(f"part path {path!r} is not in its plain form ({pure})")
+    if "" in steps or "." in steps:
+        raise ValueError(f"part path {path!r} is not in its plain form ({PurePosixPath(path)})")
     return path
 
 
