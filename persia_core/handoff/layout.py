@@ -105,5 +105,18 @@ def verdict_key(model: str, version: str) -> str:
     return f"models/{check_name('model', model)}/verdicts/{check_name('version', version)}.json"
 
 
+MARKS_ROOT = "marks/"
+
+
+def mark_key(prefix: str, kind: str, nonce: str) -> str:
+    """Of somebody at work on `prefix`; with an empty nonce, what all marks of that kind start with."""
+    return f"{MARKS_ROOT}{prefix}{kind}-{nonce}"
+
+
+def mark_roots(model: str) -> list[str]:
+    """Where the marks of a model lie."""
+    return [f"{MARKS_ROOT}{root}" for root in (versions_root(model), checkpoints_root(model))]
+
+
 def alias_key(model: str, alias: str) -> str:
     return f"models/{check_name('model', model)}/aliases/{check_name('alias', alias)}.json"

@@ -13,11 +13,12 @@ from persia_core.errors import Corrupt, DataInvalid, StorageConflict
 from persia_core.handoff.export import Parent, can_be_parent, export_version
 from persia_core.handoff.layout import MANIFEST, checkpoint_prefix, version_name, version_prefix
 from persia_core.handoff.manifest import Manifest
+from persia_core.handoff.marks import publishing
 from persia_core.handoff.models import read_version, version_of_checkpoint
 from persia_core.handoff.object_store import ObjectStore, PreconditionFailed
 from persia_core.handoff.pointer import CANDIDATE, Pointer, read_pointer, swap_pointer
 from persia_core.handoff.serving_schema import embedding_file
-from persia_core.handoff.transfer import download_parts, upload_parts
+from persia_core.handoff.transfer import StoredManifest, download_parts, upload_parts
 from persia_core.handoff.version_details import data_quality
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
 
     May be repeated after a failure at any point: the same run gives the same version, and what is
     stored already is kept. Raises Corrupt if the run is incomplete or damaged, StorageConflict if
-    another run is stored under the same name.
+    another run is stored under the same name, StorageUnavailable while an earlier publication of this run
+    is being retired.
     """
     if (again := _published(config, store, ds, run_dir)) is not None:
         return again
@@ -63,8 +65,17 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
             "publish with the configuration of the run, or train again",
         )
     prefix = checkpoint_prefix(config.name, ds, run_dir.name)
-    upload_parts(store, prefix, run_dir / CHECKPOINT, checkpoint)
+    with publishing(store, prefix):
+        result = _publish(config, store, run_dir, checkpoint, prefix)
+    StoredCuts(store, config.name, ds, run_dir.name).remove_all()  # nothing will go on from them any more
+    logger.info("published %s", store.uri(version_prefix(config.name, result.version)))
+    return result
 
+
+def _publish(
+    config: ModelConfig, store: ObjectStore, run_dir: Path, checkpoint: Manifest, prefix: str
+) -> PublishResult:
+    upload_parts(store, prefix, run_dir / CHECKPOINT, checkpoint)
     data = data_quality(store, checkpoint.lineage)
     scratch = Path(tempfile.mkdtemp(prefix=".export-", dir=run_dir))
     try:
@@ -74,23 +85,31 @@ def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> 
         manifest = export_version(
             config, run_dir, checkpoint, export, prefix=prefix, parent=parent, data=data
         )
-        version = version_name(ds, manifest.digest)
-        stored = upload_parts(store, version_prefix(config.name, version), export, manifest)
+        version = version_name(checkpoint.lineage.ds, manifest.digest)
+        target = version_prefix(config.name, version)
+        with publishing(store, target):
+            stored = upload_parts(store, target, export, manifest)
+            return _named(store, config.name, version, prefix, run_dir.name, stored)
     finally:
         shutil.rmtree(scratch)
+
+
+def _named(
+    store: ObjectStore, model: str, version: str, checkpoint: str, run: str, stored: StoredManifest
+) -> PublishResult:
+    """Name a stored version candidate; nobody retires it meanwhile."""
+    lineage = stored.manifest.lineage
     pointer = Pointer(
         version=version,
-        ds=ds,
+        ds=lineage.ds,
         manifest_sha256=stored.sha256,
-        reason=f"published by {run_dir.name}",
+        reason=f"published by {run}",
         action="published",
     )
-    candidate = _name_candidate(store, config.name, pointer)
-    StoredCuts(store, config.name, ds, run_dir.name).remove_all()  # nothing will go on from them any more
-    logger.info("published %s", store.uri(version_prefix(config.name, version)))
-    size = sum(part.size for part in manifest.parts)
+    candidate = _name_candidate(store, model, pointer)
+    size = sum(part.size for part in stored.manifest.parts)
     return PublishResult(
-        version, prefix, manifest.digest, stored.sha256, stored.manifest.lineage.parent, candidate, size
+        version, checkpoint, stored.manifest.digest, stored.sha256, lineage.parent, candidate, size
     )
 
 
@@ -123,18 +142,10 @@ def _published(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) 
     version = version_of_checkpoint(store, config.name, prefix)
     if version is None:
         return None
-    stored = read_version(store, config.name, version)
-    logger.info("%s was published already as %s", run_dir.name, version)
-    pointer = Pointer(
-        version=version,
-        ds=ds,
-        manifest_sha256=stored.sha256,
-        reason=f"published by {run_dir.name}",
-        action="published",
-    )
-    candidate = _name_candidate(store, config.name, pointer)
-    lineage = stored.manifest.lineage
-    return PublishResult(version, prefix, stored.manifest.digest, stored.sha256, lineage.parent, candidate)
+    with publishing(store, version_prefix(config.name, version)):
+        stored = read_version(store, config.name, version)
+        logger.info("%s was published already as %s", run_dir.name, version)
+        return _named(store, config.name, version, prefix, run_dir.name, stored)
 
 
 def _read_checkpoint(directory: Path) -> Manifest:

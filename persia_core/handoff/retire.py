@@ -1,7 +1,7 @@
 """Retiring what nothing needs any more: manifest first, so that no reader sees part of a version."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from persia_core.config import ModelConfig
 from persia_core.handoff.inventory import inventory
@@ -12,6 +12,8 @@ from persia_core.handoff.layout import (
     rejected_prefix,
     version_prefix,
 )
+from persia_core.handoff.marks import retiring
+from persia_core.handoff.models import read_version
 from persia_core.handoff.object_store import NotFound, ObjectInfo, ObjectStore, PreconditionFailed
 from persia_core.handoff.pointer import CANDIDATE, CHAMPION, Pointer, read_pointer
 from persia_core.handoff.retention import Decision, plan
@@ -38,7 +40,10 @@ def retire(config: ModelConfig, store: ObjectStore, *, apply: bool = False) -> R
     Corrupt if an alias cannot be read: then nobody knows what is needed, and nothing is deleted.
     """
     champion, candidate = _pointers(store, config.name)
-    decisions = plan(inventory(config, store), config.retention, champion, candidate)
+    stored = inventory(config, store)
+    needs = {each.name: each.needs for each in stored}
+    needed: set[str] = set()  # by versions that turn out to be in use while this runs
+    decisions = plan(stored, config.retention, champion, candidate)
     kept = [each for each in decisions if each.keep]
     retired: list[Decision] = []
     objects, freed = 0, 0
@@ -46,12 +51,10 @@ def retire(config: ModelConfig, store: ObjectStore, *, apply: bool = False) -> R
         if each.keep:
             continue
         found = _objects(config, store, each)
-        if apply and each.kind == "version" and not _unlist_version(config, store, each.name):
-            kept.append(each)
+        if apply and (each.name in needed or not _delete(config, store, each, found)):
+            needed |= needs[each.name]
+            kept.append(replace(each, keep=True, why="is needed again since a moment ago"))
             continue
-        if apply:
-            for info in found:
-                store.delete(info.key)
         retired.append(each)
         objects, freed = objects + len(found), freed + sum(info.size for info in found)
         logger.info("%s %s %s", "retired" if apply else "would retire", each.kind, each.name)
@@ -62,6 +65,37 @@ def _pointers(store: ObjectStore, model: str) -> tuple[Pointer | None, Pointer |
     found = [read_pointer(store, model, alias) for alias in (CHAMPION, CANDIDATE)]
     champion, candidate = (each[0] if each else None for each in found)
     return champion, candidate
+
+
+def _delete(config: ModelConfig, store: ObjectStore, decision: Decision, found: list[ObjectInfo]) -> bool:
+    """Delete what a decision says; False, and nothing is deleted, if it is published or needed by now."""
+    if decision.kind == "partition":
+        for info in found:
+            store.delete(info.key)
+        return True
+    is_version = decision.kind == "version"
+    prefix = version_prefix(config.name, decision.name) if is_version else decision.name
+    with retiring(store, prefix) as alone:
+        if not alone:
+            logger.warning("%s is being published: it stays", prefix)
+            return False
+        if is_version and not _unlist_version(config, store, decision.name):
+            return False
+        if not is_version and _feeds_an_alias(config, store, prefix):
+            logger.warning("a version of %s was given an alias: it stays", prefix)
+            return False
+        for info in found:
+            store.delete(info.key)
+    return True
+
+
+def _feeds_an_alias(config: ModelConfig, store: ObjectStore, checkpoint: str) -> bool:
+    """Whether what an alias names by now came from that checkpoint."""
+    return any(
+        read_version(store, config.name, pointer.version).manifest.details.get("checkpoint") == checkpoint
+        for pointer in _pointers(store, config.name)
+        if pointer is not None
+    )
 
 
 def _unlist_version(config: ModelConfig, store: ObjectStore, version: str) -> bool:

@@ -12,9 +12,11 @@ from persia_core.handoff.layout import (
     all_cuts_root,
     checkpoints_root,
     hashed_root,
+    mark_roots,
     rejected_root,
     versions_root,
 )
+from persia_core.handoff.marks import retiring
 from persia_core.handoff.object_store import ObjectInfo, ObjectStore
 
 logger = logging.getLogger(__name__)
@@ -24,7 +26,7 @@ LEAST_AGE_S = 3600.0  # an upload that is younger may be under way
 
 @dataclass(frozen=True)
 class Leftover:
-    """Parts without a manifest under `key` (a prefix), or uploads of `key` that were never completed.
+    """Parts without a manifest under `key` (a prefix), uploads of `key` that were never completed, or a mark.
 
     `modified` is the last time that something was added to it, in seconds since 1970.
     """
@@ -56,7 +58,8 @@ def sweep(
     if older_than_s < LEAST_AGE_S:
         raise ValueError("what is younger than an hour may be of a stage at work")
     before = now - older_than_s
-    found = [*_parts_without_manifest(config, store, before, apply=apply)]
+    found = [*_marks_of_the_dead(config, store, before, apply=apply)]
+    found += _parts_without_manifest(config, store, before, apply=apply)
     for upload in store.uploads():
         if upload.modified < before and not upload.key.startswith(RAW_ROOT):  # raw files are their writers'
             if apply:
@@ -78,6 +81,18 @@ def _roots(config: ModelConfig) -> list[tuple[str, int]]:
     ]
 
 
+def _marks_of_the_dead(
+    config: ModelConfig, store: ObjectStore, before: float, *, apply: bool
+) -> Iterator[Leftover]:
+    """Marks so old that nobody is at work under them any more."""
+    for root in mark_roots(config.name):
+        for info in store.list(root):
+            if info.modified < before:
+                if apply:
+                    store.delete(info.key)
+                yield Leftover("mark", info.key, 1, info.size, info.modified)
+
+
 def _parts_without_manifest(
     config: ModelConfig, store: ObjectStore, before: float, *, apply: bool
 ) -> Iterator[Leftover]:
@@ -92,11 +107,12 @@ def _parts_without_manifest(
             if not prefix or not _abandoned(prefix, parts, before):
                 continue
             if apply:
-                parts = list(store.list(prefix))  # again: somebody may have gone on with it meanwhile
-                if not _abandoned(prefix, parts, before):
-                    continue
-                for info in parts:
-                    store.delete(info.key)
+                with retiring(store, prefix) as alone:
+                    parts = list(store.list(prefix))  # again: somebody may have gone on with it meanwhile
+                    if not alone or not _abandoned(prefix, parts, before):
+                        continue
+                    for info in parts:
+                        store.delete(info.key)
             newest = max(info.modified for info in parts)
             yield Leftover("parts", prefix, len(parts), sum(info.size for info in parts), newest)
 
