@@ -20,6 +20,7 @@ from persia_core.errors import Corrupt, StorageConflict
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest, Part, sha256_file
 from persia_core.handoff.object_store import NotFound, ObjectStore, PreconditionFailed
+from persia_core.handoff.resume import bring
 
 logger = logging.getLogger(__name__)
 
@@ -101,8 +102,9 @@ def download_parts(
 ) -> None:
     """Bring every part of `manifest` to `directory`, checked; files that are whole already are kept.
 
-    With `only`, the parts of these paths. Raises Corrupt naming the key of a part that is missing, has
-    another size (nothing is downloaded then) or another SHA-256 (that file is removed).
+    A large part that an earlier call had begun goes on where that was cut off. With `only`, the parts of
+    these paths. Raises Corrupt naming the key of a part that is missing, has another size (nothing is
+    downloaded then) or another SHA-256 (that file is removed).
     """
     _check_paths(manifest, store.uri(prefix + MANIFEST))
     check_no_links(manifest, directory)
@@ -114,15 +116,20 @@ def download_parts(
         target = directory / part.path
         if target.is_file() and target.stat().st_size == part.size and sha256_file(target) == part.sha256:
             return
-        try:
-            store.download(prefix + part.path, target)
-        except NotFound:
-            raise Corrupt(f"{store.uri(prefix + part.path)} is missing", _RESTORE) from None
-        try:
-            _check_file(target, part, store.uri(prefix + part.path))
-        except Corrupt:
-            target.unlink()
-            raise
+        key = prefix + part.path
+        went_on = True
+        while went_on:
+            try:
+                went_on = bring(store, key, part, target)
+            except NotFound:
+                raise Corrupt(f"{store.uri(key)} is missing", _RESTORE) from None
+            try:
+                return _check_file(target, part, store.uri(key))
+            except Corrupt:
+                target.unlink()
+                if not went_on:
+                    raise
+                logger.warning("%s is fetched anew: what was here of it was damaged", store.uri(key))
 
     _in_parallel("fetched", store.uri(prefix), parts, fetch)
 

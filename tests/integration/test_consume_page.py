@@ -106,6 +106,11 @@ def test_the_page_picks_up_what_was_promoted_and_predicts_as_the_trainer_did(
         first = result
     part = version_prefix("small", result.version) + "embeddings/user.parquet"
     whole = s3_store.get(part).data
+    here = tmp_path / "models" / result.version / "embeddings" / "user.parquet"
+    here.write_bytes(whole[: len(whole) // 2])  # cut off: the rest is put behind it
+    kept = here.stat().st_ino
+    assert run(program, s3_url, s3_endpoint, tmp_path / "models", "").returncode == 0
+    assert (here.read_bytes(), here.stat().st_ino) == (whole, kept)
     s3_store.put(part, whole[:40] + bytes([whole[40] ^ 1]) + whole[41:])
     done = run(program, s3_url, s3_endpoint, tmp_path / "models" / "elsewhere", "")
     assert "embeddings/user.parquet is damaged" in done.stderr
