@@ -16,11 +16,13 @@ from persia_core.config import ModelConfig, parse_config
 from persia_core.data.rows import hash_rows
 from persia_core.handoff.embedding_file import ROW_GROUP, EmbeddingWriter
 from persia_core.handoff.embedding_rows import encode
+from persia_core.handoff.graph import GRAPH, graph_inputs, write_graph
 from persia_core.handoff.layout import MANIFEST, version_name, version_prefix
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of, part_of
+from persia_core.handoff.onnx_file import ONNX, write_onnx
 from persia_core.handoff.pointer import CHAMPION, Pointer, swap_pointer
-from persia_core.handoff.serving_schema import SCHEMA_FILE, schema_of
+from persia_core.handoff.serving_schema import SCHEMA_FILE, OnnxFile, schema_of
 from persia_core.training.dense import DenseTraining
 
 DS = "2026-01-01"
@@ -53,7 +55,6 @@ def config_of(dim: int, store: Path) -> ModelConfig:
         },
         "storage": {"url": f"file://{store}"},
         "name": "bench",
-        "export": {"graph": False},
     }
     return parse_config(document, "bench")
 
@@ -73,7 +74,11 @@ def write_version(config: ModelConfig, rows: int, requests: list[dict[str, str]]
     (directory / "embeddings").mkdir(parents=True)
     torch.manual_seed(0)
     save_file(DenseTraining.build(config, torch.device("cpu")).model.state_dict(), directory / DENSE)
+    program = write_graph(config, directory / DENSE, directory / GRAPH)
     schema = schema_of(config, {TABLE: rows})
+    inputs = graph_inputs([(feature.name, None) for feature in config.id_features])
+    onnx = OnnxFile(inputs=inputs, opset=write_onnx(program, inputs, directory / ONNX))
+    schema = schema.model_copy(update={"onnx": onnx})
     path = directory / schema.tables[0].file
     rng = np.random.default_rng(0)
     dim = config.table(TABLE).dim

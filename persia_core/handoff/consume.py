@@ -103,8 +103,7 @@ def load_verified(
     listed = {part.path for part in manifest.parts}
     _require_listed(listed, {SCHEMA_FILE}, directory)
     schema = ServingSchema.from_bytes((directory / SCHEMA_FILE).read_bytes(), str(directory / SCHEMA_FILE))
-    graph = set() if schema.graph is None else {schema.graph.file}
-    _require_listed(listed, {DENSE, *graph, *(table.file for table in schema.tables)}, directory)
+    _require_listed(listed, {DENSE, *schema.files}, directory)
     if schema.schema_fingerprint != manifest.schema_fingerprint:
         raise Corrupt(
             f"{directory / SCHEMA_FILE} is of another schema than its manifest", "publish the version again"

@@ -23,6 +23,7 @@ from persia_core.handoff.graph import GRAPH, write_graph
 from persia_core.handoff.layout import MANIFEST
 from persia_core.handoff.manifest import Manifest, digest_of, part_of
 from persia_core.handoff.merge import merged
+from persia_core.handoff.onnx_export import export_onnx
 from persia_core.handoff.parity import prediction_difference
 from persia_core.handoff.report import write_pages
 from persia_core.handoff.serving_model import open_model
@@ -89,10 +90,11 @@ def export_version(
         if not (origin / name).is_file():
             raise Corrupt(f"{origin / name} is missing", "train the partition again")
         shutil.copyfile(origin / name, out / name)
-    if config.export.graph:
-        write_graph(config, out / DENSE, out / GRAPH)
-    rows = {name: table["rows"] for name, table in written.tables.items()}
-    (out / SCHEMA_FILE).write_bytes(schema_of(config, rows).to_bytes())
+    program = write_graph(config, out / DENSE, out / GRAPH) if config.export.graph else None
+    schema = schema_of(config, {name: table["rows"] for name, table in written.tables.items()})
+    (out / SCHEMA_FILE).write_bytes(schema.to_bytes())
+    schema, onnx = export_onnx(config, program, out, schema)
+    (out / SCHEMA_FILE).write_bytes(schema.to_bytes())
     written.parts[PARITY] = pq.read_metadata(out / PARITY).num_rows
     version = parent.version if parent else None
     lineage = checkpoint.lineage.model_copy(update={"parent": version})
@@ -104,6 +106,7 @@ def export_version(
         "tables": written.tables,
         "delta": {"parent": version, "tables": written.delta} if written.delta else None,
         "parity": _parity(out),
+        "onnx": onnx,
         "history": history(parent.manifest if parent else None, version, lineage.ds, metrics),
         "data": data,
     }

@@ -41,8 +41,8 @@ def mask_input(feature: str) -> str:
     return f"{feature}.mask"
 
 
-def write_graph(config: ModelConfig, dense: Path, out: Path) -> None:
-    """Export the network of `config` with the weights in `dense` (safetensors) to `out`.
+def write_graph(config: ModelConfig, dense: Path, out: Path) -> "torch.export.ExportedProgram":
+    """Export the network of `config` with the weights in `dense` (safetensors) to `out`; returns the program.
 
     The same network gives the same bytes. Raises Corrupt if the weights do not fit, and DataInvalid if
     torch.export cannot express the network.
@@ -79,8 +79,12 @@ def write_graph(config: ModelConfig, dense: Path, out: Path) -> None:
             examples.append(torch.ones(_EXAMPLE_ROWS, length, dtype=torch.bool))
     names = list(dims)
     sequences = [length is not None for length in lengths]
-    out.write_bytes(_export(_flat(network.eval(), names, sequences), tuple(examples), config.training.model))
-    check_graph(out.read_bytes(), str(out))
+    program = _export(_flat(network.eval(), names, sequences), tuple(examples), config.training.model)
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    out.write_bytes(buffer.getvalue())
+    check_graph(buffer.getvalue(), str(out))
+    return program
 
 
 def load_graph(path: Path) -> Any:
@@ -122,7 +126,9 @@ def _flat(network: "torch.nn.Module", names: list[str], sequences: list[bool]) -
     return Flat().eval()
 
 
-def _export(module: "torch.nn.Module", examples: tuple[Any, ...], model: str) -> bytes:
+def _export(
+    module: "torch.nn.Module", examples: tuple[Any, ...], model: str
+) -> "torch.export.ExportedProgram":
     import torch
 
     batch = torch.export.Dim("batch", min=0)
@@ -144,6 +150,4 @@ def _export(module: "torch.nn.Module", examples: tuple[Any, ...], model: str) ->
                 node.meta = {key: value for key, value in node.meta.items() if key == "val"}
     program.example_inputs = None
     program._guards_code = []
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
+    return program

@@ -1,12 +1,13 @@
-"""A model version in memory: embeddings as sorted ids and rows in NumPy, the dense network in torch.
+"""A model version in memory: embeddings as sorted ids and rows in NumPy, the dense network in a runtime.
 
-torch is imported by `predict` only: whoever needs just the embeddings does without it.
+The runtime, torch or ONNX Runtime, is imported by `predict` only: whoever needs just the embeddings does
+without it.
 """
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +19,10 @@ from persia_core.handoff.embedding_file import EmbeddingFile
 from persia_core.handoff.embedding_rows import EmbeddingRows
 from persia_core.handoff.graph import DENSE_INPUT, GRAPH, load_graph, mask_input
 from persia_core.handoff.inflation import check_header
+from persia_core.handoff.onnx_file import ONNX, OnnxNetwork
 from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingFeature, ServingSchema, ServingTable
+
+Runtime = Literal["torch", "onnx"]
 
 _BATCH = 4096
 _REMEDY = "publish the version again under a new run"
@@ -37,12 +41,26 @@ class Table(Protocol):
 
 
 class ServingModel:
-    """Scores hashed rows. Build it with `load_model`, or `open_model`."""
+    """Scores hashed rows. Build it with `load_model`, or `open_model`.
 
-    def __init__(self, directory: Path, schema: ServingSchema, tables: Mapping[str, Table]) -> None:
+    `runtime` computes the dense network; "onnx" only where the schema names an ONNX file.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        schema: ServingSchema,
+        tables: Mapping[str, Table],
+        runtime: Runtime = "torch",
+    ) -> None:
         self._directory = directory
         self._tables = tables
+        self.runtime = runtime
         self.schema = schema
+
+    def under(self, runtime: Runtime) -> "ServingModel":
+        """The same model, with the same tables in memory, under another runtime."""
+        return ServingModel(self._directory, self.schema, self._tables, runtime)
 
     @property
     def tables(self) -> dict[str, EmbeddingRows]:
@@ -85,15 +103,28 @@ class ServingModel:
         Raises DataInvalid naming a feature that is missing or of another type, Corrupt if the
         network does not fit its weights.
         """
-        import torch
-
         out = np.empty(rows.num_rows, np.float32)
+        score = self._by_onnx if self.runtime == "onnx" else self._by_torch
         for start in range(0, rows.num_rows, _BATCH):
             batch = rows.slice(start, _BATCH)
-            with torch.inference_mode():
-                logits = self._logits(self.dense(batch), self.pooled(batch), self.masks(batch))
-                out[start : start + batch.num_rows] = torch.sigmoid(logits.float()).numpy()
+            found = score(self.dense(batch), self.pooled(batch), self.masks(batch))
+            out[start : start + batch.num_rows] = found
         return out
+
+    def _by_onnx(
+        self, dense: NDArray[np.float32], pooled: dict[str, NDArray[np.float32]], masks: dict[str, Any]
+    ) -> NDArray[np.float32]:
+        logits = self.onnx(_inputs(dense, pooled, masks))
+        with np.errstate(over="ignore"):  # exp of a large number is infinite, and its probability 0
+            return np.float32(1.0) / (np.float32(1.0) + np.exp(-logits))
+
+    def _by_torch(
+        self, dense: NDArray[np.float32], pooled: dict[str, NDArray[np.float32]], masks: dict[str, Any]
+    ) -> Any:
+        import torch
+
+        with torch.inference_mode():
+            return torch.sigmoid(self._logits(dense, pooled, masks).float()).numpy()
 
     def _logits(
         self, dense: NDArray[np.float32], pooled: dict[str, NDArray[np.float32]], masks: dict[str, Any]
@@ -103,7 +134,7 @@ class ServingModel:
         from persia_core.models.sequence import named_embeddings
 
         if self.schema.graph is not None:
-            inputs = {DENSE_INPUT: dense, **pooled, **{mask_input(name): m for name, m in masks.items()}}
+            inputs = _inputs(dense, pooled, masks)
             return self.graph(*(torch.from_numpy(inputs[name]) for name in self.schema.graph.inputs))
         embeddings = named_embeddings(
             list(pooled),
@@ -114,10 +145,17 @@ class ServingModel:
 
     def prepare(self) -> None:
         """Load the dense network now, not at the first prediction. Raises Corrupt, EnvironmentProblem."""
-        if self.schema.graph is not None:
+        if self.runtime == "onnx":
+            self.onnx  # noqa: B018 - a property that is kept
+        elif self.schema.graph is not None:
             self.graph  # noqa: B018 - a property that is kept
         else:
             self.network  # noqa: B018
+
+    @cached_property
+    def onnx(self) -> OnnxNetwork:
+        """The dense network under ONNX Runtime. Raises Corrupt if its file is no plain network."""
+        return OnnxNetwork(self._directory / ONNX)
 
     @cached_property
     def graph(self) -> Any:
@@ -184,6 +222,13 @@ def open_model(directory: Path) -> ServingModel:
     """The same with its tables left on disk: slow to look up in, in bounded memory."""
     schema = _schema(directory)
     return ServingModel(directory, schema, {table.name: _open(directory, table) for table in schema.tables})
+
+
+def _inputs(
+    dense: NDArray[np.float32], pooled: dict[str, NDArray[np.float32]], masks: dict[str, Any]
+) -> dict[str, NDArray[Any]]:
+    """What the exported network takes, by name."""
+    return {DENSE_INPUT: dense, **pooled, **{mask_input(name): mask for name, mask in masks.items()}}
 
 
 def _schema(directory: Path) -> ServingSchema:

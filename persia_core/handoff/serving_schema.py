@@ -15,6 +15,7 @@ from persia_core.errors import Corrupt
 from persia_core.handoff.graph import graph_inputs
 
 SCHEMA_FILE = "schema.json"
+TABLES = "embeddings/"
 DELTA = "delta/"  # the folder of what changed since the parent version
 
 _IMPORT_PATH = r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*$"
@@ -83,10 +84,24 @@ class Graph(_Frozen):
     torch: str
 
 
-class ServingSchema(_Frozen):
-    """The whole of schema.json. `graph` is None in formats 1 and 2 and where none was exported."""
+class OnnxFile(_Frozen):
+    """The same as an ONNX file: its inputs have these names, its one output is `logits` [B].
 
-    format_version: Literal[1, 2, 3] = 3
+    `opset` is the version of ONNX's operators that a runtime must know.
+    """
+
+    file: Literal["model.onnx"] = "model.onnx"
+    inputs: list[str]
+    opset: Annotated[int, Field(ge=1)]
+
+
+class ServingSchema(_Frozen):
+    """The whole of schema.json. `graph` is None in formats 1 and 2 and where none was exported.
+
+    `onnx` is None in formats 1 to 3 and where the network has none.
+    """
+
+    format_version: Literal[1, 2, 3, 4] = 4
     name: str
     label: str
     id_scheme: IdScheme
@@ -95,6 +110,7 @@ class ServingSchema(_Frozen):
     tables: list[ServingTable]
     model: ModelClass
     graph: Graph | None = None
+    onnx: OnnxFile | None = None
     schema_fingerprint: str
     config_digest: str
 
@@ -112,11 +128,16 @@ class ServingSchema(_Frozen):
                 raise ValueError(f"feature {feature.name}: only a multi-categorical feature is a sequence")
         if self.dense_features != [f.name for f in self.features if f.kind == "dense"]:
             raise ValueError("dense_features does not name the dense features in order")
-        if self.graph is not None and self.graph.inputs != graph_inputs(
-            [(feature.name, feature.sequence_length) for feature in self.id_features]
-        ):
+        inputs = graph_inputs([(feature.name, feature.sequence_length) for feature in self.id_features])
+        if any(each is not None and each.inputs != inputs for each in (self.graph, self.onnx)):
             raise ValueError("the inputs of the graph are not the features in order")
         return self
+
+    @property
+    def files(self) -> set[str]:
+        """Paths of the tables, the graph and the ONNX file, relative to the version."""
+        networks = {each.file for each in (self.graph, self.onnx) if each is not None}
+        return networks | {table.file for table in self.tables}
 
     @property
     def id_features(self) -> list[ServingFeature]:
@@ -146,7 +167,7 @@ class ServingSchema(_Frozen):
 
 def embedding_file(table: str) -> str:
     """Path of a table's rows, relative to the version."""
-    return f"embeddings/{table}.parquet"
+    return f"{TABLES}{table}.parquet"
 
 
 def changed_file(table: str) -> str:

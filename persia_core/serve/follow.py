@@ -16,7 +16,7 @@ from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CHAMPION, Pointer, read_pointer
 from persia_core.handoff.serving_model import ServingModel
 from persia_core.handoff.transfer import download_parts
-from persia_core.serve.mapped import load_mapped
+from persia_core.serve.mapped import load_mapped, mapped_tables
 from persia_core.serve.metrics import ServeMetrics
 
 log = logging.getLogger(__name__)
@@ -116,9 +116,14 @@ class Follower:
             )
         directory = self._directory / pointer.version
         prefix = version_prefix(self._config.name, pointer.version)
-        download_parts(self._store, prefix, stored.manifest, directory)
         sources = {part.path: part.sha256 for part in stored.manifest.parts}
-        model = load_verified(stored.manifest, directory, lambda path: load_mapped(path, sources))
+        mapped = mapped_tables(directory, sources)
+        download_parts(self._store, prefix, stored.manifest, directory, only=sources.keys() - mapped.keys())
+        model = load_verified(stored.manifest, directory, lambda path: load_mapped(path, sources, mapped))
+        if model.runtime == "torch":
+            import torch
+
+            torch.set_num_threads(1)  # requests run side by side; a batch is too small to be split
         model.prepare()
         return model
 

@@ -4,7 +4,6 @@ import logging
 import socket
 from pathlib import Path
 
-import torch
 import uvicorn
 
 from persia_core.config import ModelConfig
@@ -27,7 +26,6 @@ def serve(
     `directory` keeps downloaded versions. Raises what keeps the first champion from being loaded.
     """
     listening = _listen(host, port)
-    torch.set_num_threads(1)  # requests run side by side; a batch is too small to be split
     metrics = ServeMetrics()
     follower = Follower(config, store, directory, every_s, metrics)
     follower.start()

@@ -3,8 +3,8 @@
 Parquet cannot be mapped. The first time a version is opened, each of its tables is decoded, a row group at a
 time, and its columns are written beside it as they are in memory (little-endian): `<table>.id`,
 `<table>.embedding`, of int8 also `<table>.scale`; last a small JSON document with their sizes and checksums.
-Later starts map these files, once every byte of them has the checksum of that document. The files belong to
-one machine: they are no format to hand on.
+Later starts map these files, once every byte of them has the checksum of that document, and leave the Parquet
+files alone. The files belong to one machine: they are no format to hand on.
 """
 
 import logging
@@ -23,7 +23,13 @@ from persia_core.errors import Corrupt
 from persia_core.handoff.embedding_file import EmbeddingFile
 from persia_core.handoff.embedding_rows import EmbeddingRows
 from persia_core.handoff.serving_model import ServingModel
-from persia_core.handoff.serving_schema import SCHEMA_FILE, ServingSchema, ServingTable
+from persia_core.handoff.serving_schema import (
+    SCHEMA_FILE,
+    TABLES,
+    ServingSchema,
+    ServingTable,
+    embedding_file,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,43 +54,57 @@ class _Document(BaseModel):
     columns: dict[str, _Column]
 
 
-def load_mapped(directory: Path, sources: dict[str, str]) -> ServingModel:
-    """The version whose verified parts lie in `directory`, its rows mapped.
+def mapped_tables(directory: Path, sources: dict[str, str]) -> dict[str, EmbeddingRows]:
+    """The tables of a version that an earlier start has written, by their path in the version.
 
-    `sources` has the SHA-256 (hex) of every file of a table, by its path in the version. Mapped files that
-    are missing, of another source or damaged are made anew. Raises Corrupt naming a file of the version.
+    `sources` has the SHA-256 (hex) of every part, by that path. Their parts are not needed any more.
+    """
+    names = {path: path.removeprefix(TABLES).removesuffix(".parquet") for path in sources}
+    found = {
+        path: _mapped(directory, name, sources[path])
+        for path, name in names.items()
+        if path == embedding_file(name)
+    }
+    return {path: rows for path, rows in found.items() if rows is not None}
+
+
+def load_mapped(directory: Path, sources: dict[str, str], mapped: dict[str, EmbeddingRows]) -> ServingModel:
+    """The version whose parts lie in `directory`, its rows mapped; `sources` as for `mapped_tables`.
+
+    Tables that are not in `mapped`, which that function gave, are decoded from their parts, which were
+    verified. Raises Corrupt naming a file of the version.
     """
     path = directory / SCHEMA_FILE
     schema = ServingSchema.from_bytes(path.read_bytes(), str(path))
     (directory / MAPPED).mkdir(exist_ok=True)
     tables = {}
     for table in schema.tables:
-        found = _mapped(directory, table, sources[table.file])
+        found = mapped.get(table.file)
         if found is None:
             log.info("decoding table %s: %d rows", table.name, table.rows)
             _write(directory, schema, table, sources[table.file])
-            found = _mapped(directory, table, sources[table.file])
+            found = _mapped(directory, table.name, sources[table.file])
         if found is None:
             raise Corrupt(
                 f"{directory / MAPPED}: what was written of table {table.name} reads differently",
                 "the disk is damaged: give another directory by --cache",
             )
         tables[table.name] = found
-    return ServingModel(directory, schema, tables)
+    return ServingModel(directory, schema, tables, "torch" if schema.onnx is None else "onnx")
 
 
-def _mapped(directory: Path, table: ServingTable, source: str) -> EmbeddingRows | None:
+def _mapped(directory: Path, name: str, source: str) -> EmbeddingRows | None:
     """None unless everything is there, belongs to `source`, and has its checksum."""
     folder = directory / MAPPED
     try:
-        said = _Document.model_validate_json((folder / f"{table.name}.json").read_bytes())
+        said = _Document.model_validate_json((folder / f"{name}.json").read_bytes())
         if said.source != source:
             return None
-        columns = {name: _map(folder / f"{table.name}.{name}", about) for name, about in said.columns.items()}
+        columns = {part: _map(folder / f"{name}.{part}", about) for part, about in said.columns.items()}
         return EmbeddingRows(columns["id"], columns["embedding"], columns.get("scale"))
     except (OSError, ValueError, KeyError, ValidationError) as error:
         if not isinstance(error, FileNotFoundError):
-            log.warning("table %s is decoded anew: %s", table.name, error)
+            log.warning("table %s is decoded anew: %s", name, error)
         return None
 
 

@@ -20,8 +20,15 @@ _ROWS_AT_ONCE = 65_536
 
 
 def parity_of(picked: PickedUp, directory: Path) -> float | None:
-    """The largest absolute difference of predictions; None if there are none, or one is not a number."""
-    return prediction_difference(picked.model, directory / PARITY)[1]
+    """The largest absolute difference of predictions; None if there are none, or one is not a number.
+
+    Of every form that the dense network has in the version.
+    """
+    models = [picked.model]
+    if picked.model.schema.onnx is not None:
+        models.append(picked.model.under("onnx"))
+    found = [prediction_difference(model, directory / PARITY)[1] for model in models]
+    return None if None in found else max(each for each in found if each is not None)
 
 
 def not_finite(picked: PickedUp, directory: Path) -> list[str]:

@@ -20,8 +20,18 @@ from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CANDIDATE, read_pointer
 from persia_core.handoff.publish import publish
 from persia_core.handoff.s3_store import S3Store
+from persia_core.handoff.serving_model import load_model
 from persia_core.handoff.transfer import download_and_verify, read_manifest
-from tests.support.runs import Day, make_day, make_run, oracle_pooled, oracle_predict, small_config
+from tests.support.runs import (
+    Day,
+    FakeModel,
+    make_day,
+    make_run,
+    oracle_pooled,
+    oracle_predict,
+    small_config,
+)
+from tests.unit.test_onnx import SortsByAnUnknownOperator
 
 DS = "2026-11-02"
 
@@ -46,20 +56,23 @@ def keys_of(store: ObjectStore, prefix: str) -> set[str]:
 
 
 def test_a_version_holds_what_its_format_says(
-    config: ModelConfig, s3_store: S3Store, run_dir: Path, day: Day, tmp_path: Path
+    s3_store: S3Store, run_dir: Path, day: Day, tmp_path: Path
 ) -> None:
-    result = publish(config, s3_store, DS, run_dir)
+    result = publish(small_config(export={"onnx": True}), s3_store, DS, run_dir)
     prefix = version_prefix("small", result.version)
     assert keys_of(s3_store, prefix) == {
         *(f"embeddings/{name}.parquet" for name in ("user", "item", "tag", "hour")),
         *("dense.safetensors", "graph.pt2", "schema.json", "parity.parquet", "MODEL_CARD.md", "report.html"),
-        "manifest.json",
+        *("model.onnx", "manifest.json"),
     }
     manifest = read_manifest(s3_store, prefix, "model_version").manifest
     assert result.version == f"{DS}-{manifest.digest[:12]}"
     assert (manifest.details["checkpoint"], manifest.details["run"]) == (result.checkpoint, "run-1")
     assert manifest.details["parity"]["rows"] == 128
     assert manifest.details["parity"]["max_difference"] <= 1e-6
+    onnx = manifest.details["onnx"]
+    assert (onnx["file"], onnx["reason"]) == ("model.onnx", None)
+    assert onnx["max_difference"] <= 1e-5
     assert manifest.lineage.hashed_digest == day.manifest.digest
     download_and_verify(s3_store, prefix, tmp_path / "version", "model_version")
     for name, rows in day.model.weights.items():
@@ -79,6 +92,28 @@ def test_a_version_holds_what_its_format_says(
     for part in checkpoint.parts:
         original = run_dir / "checkpoint" / part.path
         assert (tmp_path / "checkpoint" / part.path).read_bytes() == original.read_bytes()
+    rows = pq.read_table(tmp_path / "version" / "parity.parquet")
+    scored = load_model(tmp_path / "version").under("onnx").predict(rows)
+    np.testing.assert_allclose(scored, rows["prediction"].to_numpy(), rtol=0, atol=1e-5)
+
+
+def test_a_network_without_a_form_in_onnx_is_published_with_a_note(
+    day: Day, s3_store: S3Store, tmp_path: Path
+) -> None:
+    network = SortsByAnUnknownOperator(1, {})
+    training = {"model": f"{SortsByAnUnknownOperator.__module__}:SortsByAnUnknownOperator"}
+    config = small_config(training=training, export={"onnx": True})
+    model = FakeModel(day.model.weights, network)  # type: ignore[arg-type] - any network will do
+    result = publish(config, s3_store, DS, make_run(config, day, tmp_path / "run-2", model=model))
+    prefix = version_prefix("small", result.version)
+    assert {"graph.pt2", "manifest.json"} <= keys_of(s3_store, prefix)
+    assert "model.onnx" not in keys_of(s3_store, prefix)
+    onnx = read_manifest(s3_store, prefix, "model_version").manifest.details["onnx"]
+    assert onnx["file"] is None
+    assert "bessel" in onnx["reason"]
+    for page in ("report.html", "MODEL_CARD.md"):
+        assert "bessel" in s3_store.get(prefix + page).data.decode()
+    assert pick_up(s3_store, "small", tmp_path / "m", CANDIDATE).model.schema.onnx is None
 
 
 @pytest.mark.parametrize("servers", [1, 3])

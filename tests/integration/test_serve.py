@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from persia_core.config import ModelConfig
+from persia_core.config.export import Export
 from persia_core.handoff.layout import version_prefix
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.publish import publish
@@ -29,22 +30,21 @@ ROWS = 40
 
 
 class Place:
-    """A store with two versions: of the second, every score is on the other side."""
+    """A store with two versions: of the second, every score is on the other side, and it has no ONNX file."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.store = LocalStore(directory / "store")
-        self.config = small_config(f"file://{directory / 'store'}")
+        self.config = small_config(f"file://{directory / 'store'}", export={"onnx": True})
+        self.without_onnx = self.config.model_copy(update={"export": Export(onnx=False)})
         self.day = make_day(self.config, self.store, DS)
-        self.first = self._publish(DS, self.day)
+        self.first = self._publish(self.config, DS, self.day)
         following = make_day(self.config, self.store, NEXT, seed=1)
         self.second_model = opposite(following.model)
-        self.second = self._publish(NEXT, following, model=self.second_model)
+        self.second = self._publish(self.without_onnx, NEXT, following, model=self.second_model)
 
-    def _publish(self, ds: str, day: Day, **options: Any) -> str:
-        return publish(
-            self.config, self.store, ds, make_run(self.config, day, self.directory / ds, **options)
-        ).version
+    def _publish(self, config: ModelConfig, ds: str, day: Day, **options: Any) -> str:
+        return publish(config, self.store, ds, make_run(config, day, self.directory / ds, **options)).version
 
     def champion(self, version: str) -> None:
         make_champion(self.store, self.config.name, version)
@@ -186,7 +186,11 @@ def test_a_second_start_maps_what_the_first_one_decoded(place: Place, tmp_path: 
     oracle = expected(place.config, place.day.model, rows)
     mapped = tmp_path / "served" / "cache" / place.config.name / place.first / "mapped" / "item.embedding"
     logs = []
+    parquet = mapped.parents[1] / "embeddings" / "user.parquet"
     for damage in (False, False, True):
+        if logs:  # not needed any more, neither here nor from the store
+            assert parquet.exists() == (len(logs) == 1)
+            parquet.unlink(missing_ok=True)
         if damage:  # the same length: only a checksum tells
             content = mapped.read_bytes()
             mapped.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
@@ -194,6 +198,9 @@ def test_a_second_start_maps_what_the_first_one_decoded(place: Place, tmp_path: 
             _, found = server.post("/predict", {"rows": requests_of(rows)})
             np.testing.assert_allclose(found["probabilities"], oracle, atol=1e-5, rtol=0)
             logs.append(server.log.read_text())
+            libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
+            assert "onnxruntime" in libraries
+            assert "libtorch" not in libraries  # which takes longer to load than all the rest
     assert "decoding table item" in logs[0]
     assert "decoding table" not in logs[1]
     assert "item.embedding is damaged" in logs[2]

@@ -55,7 +55,8 @@ def small_config(url: str = "s3://unused", **changes: Any) -> ModelConfig:
         "storage": {"url": url},
         "gates": {"min_rows": 50},
     }
-    return parse_config(document | changes, "test")
+    # An ONNX file takes two seconds to make: only tests that are about it ask for one.
+    return parse_config(document | changes | {"export": {"onnx": False} | changes.get("export", {})}, "test")
 
 
 def raw_rows(rows: int, seed: int) -> dict[str, list[Any]]:

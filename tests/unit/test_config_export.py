@@ -15,10 +15,11 @@ def test_the_digest_of_a_configuration_without_it_is_what_it_was() -> None:
     config = small_config()
     document = config.model_dump(mode="json", include=EARLIER)
     before = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-    assert small_config().digest() == before
-    assert small_config(export={"embeddings": "float32", "graph": True, "delta": False}).digest() == before
-    for change in ({"graph": False}, {"delta": True}):
-        other = small_config(export=change)
+    assert small_config(export={"onnx": True}).digest() == before
+    spelled = {"embeddings": "float32", "graph": True, "delta": False, "onnx": True}
+    assert small_config(export=spelled).digest() == before
+    for change in ({"graph": False}, {"delta": True}, {"onnx": False}):
+        other = small_config(export={"onnx": True} | change)
         assert other.digest() != before
         assert other.schema_fingerprint() == config.schema_fingerprint()
 

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt, DataInvalid
-from persia_core.handoff.graph import GRAPH, load_graph, write_graph
+from persia_core.handoff.graph import GRAPH, graph_inputs, load_graph, write_graph
+from persia_core.handoff.onnx_file import write_onnx
 from persia_core.models.by_path import model_class
 from persia_core.models.sequence import named_embeddings
 from tests.support.runs import DIM, small_config
@@ -100,18 +101,24 @@ def test_the_same_network_gives_the_same_bytes_in_another_process(tmp_path: Path
 
     config = config_of("persia_core.models.dlrm:DLRM")
     _, path = written(config, tmp_path)
+    names = graph_inputs([(feature.name, None) for feature in config.id_features])
+    write_onnx(write_graph(config, tmp_path / "dense.safetensors", path), names, tmp_path / "a.onnx")
     code = (
         "import json, sys; from pathlib import Path\n"
         "from persia_core.config.model import ModelConfig\n"
         "from persia_core.handoff.graph import write_graph\n"
+        "from persia_core.handoff.onnx_file import write_onnx\n"
         "config = ModelConfig.model_validate(json.load(sys.stdin))\n"
         f"root = Path({str(tmp_path)!r})\n"
-        "write_graph(config, root / 'dense.safetensors', root / 'b.pt2')"
+        "program = write_graph(config, root / 'dense.safetensors', root / 'b.pt2')\n"
+        f"write_onnx(program, {names!r}, root / 'b.onnx')"
     )
     text = config.model_dump_json()
     subprocess.run([sys.executable, "-c", code], input=text, text=True, check=True, cwd="/")
     assert (tmp_path / "b.pt2").read_bytes() == path.read_bytes()
-    assert b"/" + Path(__file__).parts[1].encode() + b"/" not in path.read_bytes()  # no path of this machine
+    assert (tmp_path / "b.onnx").read_bytes() == (tmp_path / "a.onnx").read_bytes()
+    for each in (path, tmp_path / "a.onnx"):
+        assert b"/" + Path(__file__).parts[1].encode() + b"/" not in each.read_bytes()  # of this machine
 
 
 class BranchesOnValues(torch.nn.Module):
