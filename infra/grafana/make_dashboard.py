@@ -173,7 +173,7 @@ MODELS = [
         "Within the window.",
         (more("persia_promotions_total", "model, outcome", _WINDOW),),
     ),
-    Panel("Size of published versions", "bytes", "Per day.", (more("persia_published_bytes_total"),)),
+    Panel("Size of a version", "bytes", "Of the one published last.", (now("persia_version_bytes"),)),
     Panel(
         "Pushes that were not taken",
         "short",

@@ -30,8 +30,8 @@ _ALIAS_ATTEMPTS = 10
 class PublishResult:
     """What was stored. `digest` and `manifest_sha256` (hex) are of the version's parts and manifest.
 
-    `candidate` is what the alias names now: another version if that is of a newer partition. `bytes` are of
-    the version's parts; 0 if it had been published before.
+    `candidate` is what the alias names now: another version if that is of a newer partition. `bytes`
+    are those of the version's parts.
     """
 
     version: str
@@ -40,7 +40,7 @@ class PublishResult:
     manifest_sha256: str
     parent: str | None
     candidate: str
-    bytes: int = 0
+    bytes: int
 
 
 def publish(config: ModelConfig, store: ObjectStore, ds: str, run_dir: Path) -> PublishResult:
@@ -107,9 +107,14 @@ def _named(
         action="published",
     )
     candidate = _name_candidate(store, model, pointer)
-    size = sum(part.size for part in stored.manifest.parts)
     return PublishResult(
-        version, checkpoint, stored.manifest.digest, stored.sha256, lineage.parent, candidate, size
+        version=version,
+        checkpoint=checkpoint,
+        digest=stored.manifest.digest,
+        manifest_sha256=stored.sha256,
+        parent=lineage.parent,
+        candidate=candidate,
+        bytes=sum(part.size for part in stored.manifest.parts),
     )
 
 

@@ -124,7 +124,7 @@ CUT_LONGEST_PAUSE = _gauge(
 )
 
 # Publishing, gate and promotion.
-PUBLISHED_BYTES = _counter("persia_published_bytes_total", "Size of the versions that were published")
+VERSION_BYTES = _gauge("persia_version_bytes", "Size of the version that was published last")
 GATE_VERDICTS = _counter("persia_gate_verdicts_total", "Verdicts of the model gate", "verdict")
 GATE_PASSED = _gauge("persia_gate_passed", "1 if the version judged last passed the gate, else 0")
 MODEL_AUC = _gauge("persia_model_auc", "AUC on the partition of the version judged last", "of")

@@ -113,7 +113,8 @@ def _with(labels: Labels, name: str, value: str) -> Labels:
 def _bound(value: float) -> str:
     from prometheus_client.utils import floatToGoString
 
-    return str(floatToGoString(value))
+    spell: Any = floatToGoString  # without types
+    return str(spell(value))
 
 
 def _order(line: tuple[tuple[str, Labels], float]) -> tuple[Any, ...]:

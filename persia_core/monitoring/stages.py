@@ -113,7 +113,7 @@ def _staleness(samples: Samples, histogram: Mapping[str, int]) -> None:
 
 def _publish(samples: Samples, result: Document, _: Ended) -> None:
     if result:
-        samples.add(names.PUBLISHED_BYTES, result["bytes"])
+        samples.set(names.VERSION_BYTES, result["bytes"])
 
 
 def _validate_model(samples: Samples, verdict: Document, _: Ended) -> None:

@@ -104,9 +104,7 @@ def test_from_training_to_the_champion(
     [version] = [path.name for path in (tmp_path / "store" / "models" / "small" / "versions").iterdir()]
     prefix = tmp_path / "store" / version_prefix("small", version)
     files = [path for path in prefix.rglob("*") if path.is_file() and path.name != "manifest.json"]
-    assert Textfiles(tmp_path / "textfiles").of("published_bytes_total") == sum(
-        p.stat().st_size for p in files
-    )
+    assert Textfiles(tmp_path / "textfiles").of("version_bytes") == sum(p.stat().st_size for p in files)
     assert persia(config, "promote", "--version", version) == ExitCode.PROMOTION_REFUSED  # not validated yet
     assert persia(config, "validate", "model", "--version", version) == ExitCode.OK
     assert persia(config, "promote", "--version", version) == ExitCode.OK
