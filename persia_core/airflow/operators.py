@@ -62,6 +62,7 @@ class PersiaOperator(BaseOperator):
         self.skip_on = [int(code) for code in skip_on]
         self.s3_conn_id = s3_conn_id
         self._process: subprocess.Popen[str] | None = None
+        self._result: Any = None
 
     def execute(self, context: Any) -> Any:
         """Run the command to its end; returns the content of its result file (None if it wrote none)."""
@@ -97,12 +98,19 @@ class PersiaOperator(BaseOperator):
 
     def record_assets(self, context: Any, result: Any) -> None:
         """Name the day of the assets that this task makes, and which version or digest it is."""
+        self._result = result
         for asset in self.outlets:
             event = context["outlet_events"][asset]
             if self.partition:
                 event.add_partitions(self.partition)
             if isinstance(result, Mapping):
                 event.extra.update({name: result[name] for name in ASSET_EXTRA if result.get(name)})
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """Asked by Airflow's OpenLineage provider, if it is installed and configured."""
+        from persia_core.airflow.openlineage import facets_of
+
+        return facets_of(self.arguments(), self._result)
 
     def environment(self) -> dict[str, str]:
         """The environment of the command, with the credentials of the connections."""
