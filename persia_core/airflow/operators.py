@@ -13,6 +13,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
 
+from persia_core.airflow import links as buttons
 from persia_core.airflow.credentials import command_environment, pushgateway_environment
 from persia_core.airflow.failure import failure_of
 from persia_core.airflow.names import PUSHGATEWAY_CONNECTION, S3_CONNECTION
@@ -35,6 +36,9 @@ class PersiaOperator(BaseOperator):
         was triggered by hand has no partition key of its own, and a consumer could not be started without
         one.
     :param has_result: the command takes `--result-file`.
+    :param model: the name of the model that the command works on, for the addresses of `links`.
+    :param links: buttons beside the task in the UI. Their addresses come from the result of the command, of
+        one that failed, too.
     :param skip_on: exit codes that skip this task and what depends on it, instead of failing the run.
     :param s3_conn_id: an Airflow connection of type aws that holds the credentials of the object store. They
         reach the command through its environment only. Without such a connection boto3's own chain decides.
@@ -52,6 +56,8 @@ class PersiaOperator(BaseOperator):
         partition: str = "",
         has_result: bool = True,
         skip_on: Sequence[int] = (),
+        model: str = "",
+        links: Sequence[buttons.PageLink] = (),
         s3_conn_id: str = S3_CONNECTION,
         **kwargs: Any,
     ) -> None:
@@ -60,6 +66,9 @@ class PersiaOperator(BaseOperator):
         self.partition = partition
         self.has_result = has_result
         self.skip_on = [int(code) for code in skip_on]
+        self.model = model
+        self.operator_extra_links = tuple(links)
+        self.addresses: dict[str, str] = {}
         self.s3_conn_id = s3_conn_id
         self._process: subprocess.Popen[str] | None = None
         self._result: Any = None
@@ -85,7 +94,7 @@ class PersiaOperator(BaseOperator):
         return [argument for argument in self.command if argument]
 
     def run_command(self) -> tuple[int, list[str], Any]:
-        """Its exit code, the end of its output, and its result."""
+        """Its exit code, the end of its output, and its result; a command that failed may leave one too."""
         arguments = self.arguments()
         with tempfile.TemporaryDirectory(prefix="persia-task-") as scratch:
             result_file = Path(scratch) / "result.json"
@@ -93,8 +102,10 @@ class PersiaOperator(BaseOperator):
             command = [sys.executable, *self.program, *arguments, *wanted]
             self.log.info("persia %s", " ".join(arguments))
             code, tail = self._run(command)
-            there = code == ExitCode.OK and result_file.exists()
-            return code, tail, json.loads(result_file.read_text(encoding="utf-8")) if there else None
+            there = result_file.exists()
+            result = json.loads(result_file.read_text(encoding="utf-8")) if there else None
+            self.addresses = buttons.of_result(self.model, result)
+            return code, tail, result
 
     def record_assets(self, context: Any, result: Any) -> None:
         """Name the day of the assets that this task makes, and which version or digest it is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
+from persia_core.airflow import links as buttons
 from persia_core.airflow.failure import failure_of
 from persia_core.airflow.following import Follower
 from persia_core.airflow.operators import TAIL_LINES, PersiaOperator
@@ -35,11 +36,14 @@ class MPITrainingOperator(PersiaOperator):
 
     :param job: the job's name, templated: `<model>-<ds>-<run>`.
     :param back_end: the section `airflow.back_end` of the configuration, as JSON.
+    :param run: the name of the training run, templated. Together with `model` and `partition` it says where
+        the buttons RankLogs and TensorBoard lead.
+    :param tensorboard_url: of a TensorBoard that shows the working directory, if there is one.
     :param poll: time between two looks at a remote job.
     :param deferrable: hand the watching over to the triggerer; None: for remote jobs only.
     """
 
-    template_fields: Sequence[str] = (*PersiaOperator.template_fields, "job")
+    template_fields: Sequence[str] = (*PersiaOperator.template_fields, "job", "run")
     ui_color = "#fdebd0"
 
     def __init__(
@@ -47,6 +51,8 @@ class MPITrainingOperator(PersiaOperator):
         *,
         job: str,
         back_end: dict[str, Any],
+        run: str = "",
+        tensorboard_url: str | None = None,
         poll: timedelta = timedelta(seconds=15),
         deferrable: bool | None = None,
         **kwargs: Any,
@@ -54,6 +60,8 @@ class MPITrainingOperator(PersiaOperator):
         super().__init__(**kwargs)
         self.job = job
         self.back_end = back_end
+        self.run = run
+        self.tensorboard_url = tensorboard_url
         self.poll = poll
         self.deferrable = deferrable
         self._killed = threading.Event()
@@ -62,6 +70,7 @@ class MPITrainingOperator(PersiaOperator):
     def execute(self, context: Any) -> Any:
         """Submit or find the job, follow it to its end; returns its result."""
         follower = self._follower = self._follow(0)
+        self._show(context)
         arguments = self.arguments()
         self.log.info("persia %s", " ".join(arguments))
         result_file = str(follower.job.result_file)
@@ -95,6 +104,7 @@ class MPITrainingOperator(PersiaOperator):
     def resume(self, context: Any, event: dict[str, Any]) -> Any:
         """Go on after the trigger saw the job end; what it read of the output stands in the log already."""
         follower = self._follow(0)
+        self._show(context)
         tail = follower.skip_to_end(TAIL_LINES)
         lines, _ = follower.look()
         for line in lines if follower.offset > event["offset"] else []:
@@ -107,6 +117,15 @@ class MPITrainingOperator(PersiaOperator):
         if self._follower is not None:
             self.log.info("letting go of job %s", self.job)
             self._follower.client.abandon(self._follower.job)
+
+    def _show(self, context: Any) -> None:
+        """Let the buttons be there while the job runs: Airflow itself stores addresses when a task ends."""
+        if not self.run:
+            return
+        self.addresses = buttons.of_run(self.model, self.partition, self.run, self.tensorboard_url)
+        if (task_instance := context.get("ti")) is not None:
+            for link in self.operator_extra_links:
+                task_instance.xcom_push(link.xcom_key, self.addresses[link.name])
 
     def _follow(self, offset: int) -> Follower:
         return Follower.of(self.back_end, work_dir(project_dir()), self.job, offset)

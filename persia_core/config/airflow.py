@@ -21,6 +21,9 @@ class AirflowSection(Section):
     owner_link: Annotated[str, Field(pattern=r"^(https?://|mailto:)\S+$")] | None = None
     tags: tuple[str, ...] = ()
 
+    # Of a TensorBoard that shows PERSIA_HOME/work.
+    tensorboard_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
+
     poll_s: Annotated[float, Field(gt=0)] = 60.0  # between two looks while a task waits
     raw_deadline_h: Hours = 6.0  # for the raw partition to arrive
     # A day that was landed before this one and is not trained yet: wait for it, refuse this day, or skip that

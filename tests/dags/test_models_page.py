@@ -6,14 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from airflow import plugins_manager
-from airflow.api_fastapi.app import init_auth_manager, init_plugins
-from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-from airflow.models.revoked_token import RevokedToken
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy import inspect
 
 from persia_core.airflow.models_page.app import verified_report
 from persia_core.airflow.models_page.overview import overview
@@ -22,6 +16,7 @@ from persia_core.handoff.layout import MANIFEST, verdict_key, version_name, vers
 from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.manifest import Lineage, Manifest, digest_of
 from persia_core.handoff.pointer import CANDIDATE, CHAMPION, Move, Pointer, swap_pointer
+from tests.support.airflow_pages import login, pages, write_project
 from tests.support.runs import small_config
 from tests.support.versions import MODEL, part_of_bytes, verdict_on
 
@@ -71,33 +66,11 @@ def versions(store: LocalStore) -> list[str]:
 
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
-    """Airflow's application with its auth manager and the plugins that its manager finds."""
-    from airflow import settings
-
     config = small_config((tmp_path / "store").as_uri(), airflow={})
-    (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "small.yaml").write_text(
-        yaml.safe_dump(config.model_dump(mode="json", exclude_unset=True))
-    )
+    write_project(tmp_path, config)
     monkeypatch.setenv("PERSIA_PROJECT", str(tmp_path))
-    # Airflow looks there for tokens that were revoked. A later migration must not find the table.
-    missing = not inspect(settings.engine).has_table(RevokedToken.__tablename__)
-    if missing:
-        RevokedToken.__table__.create(settings.engine)
-    root = FastAPI()
-    init_auth_manager(root)
-    init_plugins(root)
-    with TestClient(root) as found:
+    with pages() as found:
         yield found
-    if missing:
-        RevokedToken.__table__.drop(settings.engine)
-
-
-def _login(client: TestClient, role: str) -> dict[str, str]:
-    from airflow.api_fastapi.app import get_auth_manager
-
-    token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="someone", role=role))
-    return {"Authorization": f"Bearer {token}"}
 
 
 def test_the_overview_is_what_was_stored(store: LocalStore, versions: list[str]) -> None:
@@ -145,7 +118,7 @@ def test_nobody_reads_it_without_a_login(client: TestClient, versions: list[str]
 
 
 def test_the_page_shows_versions_verdicts_and_a_way_back(client: TestClient, versions: list[str]) -> None:
-    answer = client.get("/persia/models", headers=_login(client, "ADMIN"))
+    answer = client.get("/persia/models", headers=login("ADMIN"))
     assert answer.status_code == 200
     page = answer.text
     assert all(version in page for version in versions)
@@ -156,13 +129,13 @@ def test_the_page_shows_versions_verdicts_and_a_way_back(client: TestClient, ver
     # Only the version before the champion: not the champion, and not the newer one.
     assert page.count('<form class="rollback"') == 1
     assert f'data-version="{versions[0]}">\n<input' in page
-    report = client.get(f"/persia/models/{MODEL}/{versions[1]}/report.html", headers=_login(client, "ADMIN"))
+    report = client.get(f"/persia/models/{MODEL}/{versions[1]}/report.html", headers=login("ADMIN"))
     assert report.content == REPORT
     assert report.headers["content-security-policy"].startswith("sandbox")
 
 
 def test_a_viewer_reads_and_is_offered_no_way_back(client: TestClient, versions: list[str]) -> None:
-    page = client.get("/persia/models", headers=_login(client, "VIEWER")).text
+    page = client.get("/persia/models", headers=login("VIEWER")).text
     assert versions[1] in page
     assert '<form class="rollback"' not in page
 
@@ -173,7 +146,7 @@ def test_a_store_out_of_reach_is_said_so(client: TestClient, monkeypatch: pytest
     monkeypatch.setenv(
         "AIRFLOW_CONN_PERSIA_S3", '{"conn_type": "aws", "login": "a", "password": "hidden-one"}'
     )
-    answer = client.get("/persia/models", headers=_login(client, "ADMIN"))
+    answer = client.get("/persia/models", headers=login("ADMIN"))
     assert answer.status_code == 200
     assert "127.0.0.1:9" in answer.text
     assert "what to do" in answer.text

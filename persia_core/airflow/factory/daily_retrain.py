@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.sdk import DAG, CronPartitionTimetable, PartitionedAtRuntime, TaskGroup
 
-from persia_core.airflow import assets, names
+from persia_core.airflow import assets, links, names
 from persia_core.airflow.factory.models import ScheduledModel, scheduled_models
 from persia_core.airflow.factory.texts import DAILY_RETRAIN, TASKS, daily_params
 from persia_core.airflow.operators import PersiaOperator
@@ -110,6 +110,7 @@ def _prepare(model: ScheduledModel) -> list[Any]:
             command=["validate", "data", *day],
             partition=DS,
             outlets=[assets.hashed(model.config.dataset.name)],
+            links=[links.DataDocs()],
             execution_timeout=timeout,
             doc_md=TASKS[names.VALIDATE_PARTITION],
         ),
@@ -141,6 +142,11 @@ def _train(model: ScheduledModel) -> list[Any]:
                 "{{ '--cold-start' if params.cold_start else '' }}",
             ],
             job=f"{model.name}-{DS}-{RUN}",
+            model=model.name,
+            partition=DS,
+            run=RUN,
+            links=[links.RankLogs(), links.TensorBoard()],
+            tensorboard_url=wanted.tensorboard_url,
             back_end=wanted.back_end.model_dump(mode="json"),
             pool=names.CLUSTER_POOL,
             execution_timeout=timedelta(hours=wanted.train_timeout_h),
@@ -159,6 +165,8 @@ def _release(model: ScheduledModel) -> list[Any]:
         command=["publish", "--config", model.file, "--ds", DS, "--run", RUN],
         partition=DS,
         outlets=[assets.candidate(model.name)],
+        model=model.name,
+        links=_of_a_version(),
         execution_timeout=timeout,
         doc_md=TASKS[names.PUBLISH],
     )
@@ -166,6 +174,8 @@ def _release(model: ScheduledModel) -> list[Any]:
         task_id=_task_id(names.VALIDATE_MODEL),
         command=["validate", "model", *version],
         skip_on=[ExitCode.GATE_REFUSED] if skips else [],
+        model=model.name,
+        links=_of_a_version(),
         execution_timeout=timeout,
         doc_md=TASKS[names.VALIDATE_MODEL],
     )
@@ -174,11 +184,17 @@ def _release(model: ScheduledModel) -> list[Any]:
         command=["promote", *version],
         partition=DS,
         outlets=[assets.champion(model.name)],
+        model=model.name,
+        links=_of_a_version(),
         skip_on=[ExitCode.PROMOTION_REFUSED] if skips else [],
         execution_timeout=timeout,
         doc_md=TASKS[names.PROMOTE],
     )
     return [publish, validate, *([_approve(model)] if wanted.approval else []), promote]
+
+
+def _of_a_version() -> list[links.PageLink]:
+    return [links.RunReport(), links.ModelVersion()]
 
 
 def _approve(model: ScheduledModel) -> Any:

@@ -25,3 +25,16 @@ def may_roll_back(user: Any) -> bool:
             method="POST", access_entity=DagAccessEntity.RUN, details=details, user=user
         )
     )
+
+
+def may_read_logs(user: Any, model: str) -> bool:
+    """Whether the user may read the logs of the tasks that retrain a model."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+
+    details = DagDetails(id=names.daily_retrain(model))
+    return bool(
+        get_auth_manager().is_authorized_dag(
+            method="GET", access_entity=DagAccessEntity.TASK_LOGS, details=details, user=user
+        )
+    )

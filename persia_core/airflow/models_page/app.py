@@ -4,51 +4,46 @@ import hashlib
 import secrets
 
 from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from persia_core.airflow.factory.models import ScheduledModel, scheduled_models
+from persia_core.airflow.factory.models import ScheduledModel
 from persia_core.airflow.models_page.access import may_read, may_roll_back
 from persia_core.airflow.models_page.overview import overview
 from persia_core.airflow.models_page.page import Section, models_page
 from persia_core.airflow.models_page.stores import store_of
-from persia_core.config.home import project_dir
+from persia_core.airflow.pages import addresses
+from persia_core.airflow.pages.reading import DATA_POLICY, all_models, answered, readable_model
+from persia_core.airflow.pages.router import task_pages
 from persia_core.errors import Corrupt, PersiaError, StorageUnavailable
 from persia_core.handoff.layout import version_prefix
 from persia_core.handoff.models import read_version
 from persia_core.handoff.object_store import NotFound, ObjectStore
 from persia_core.handoff.report import REPORT
 
-# The report is data of a run: it may bring its own style and drawings, and nothing else.
-_REPORT_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; connect-src 'self'; script-src 'nonce-{nonce}'"
 
 
 def models_app() -> FastAPI:
-    """`/models` and, for each version, `/models/<model>/<version>/report.html`."""
+    """The page "Models", the report of each version, and the pages that tasks have buttons for."""
     app = FastAPI(title="Persia models", openapi_url=None)
 
-    @app.get("/models", response_class=HTMLResponse)
+    @app.get(addresses.MODELS, response_class=HTMLResponse)
     def models(user: GetUserDep) -> HTMLResponse:
         nonce = secrets.token_urlsafe(16)
-        visible = [model for model in _models() if may_read(user, model.name)]
+        visible = [model for model in all_models() if may_read(user, model.name)]
         page = models_page(_sections(visible), nonce, may_roll_back=may_roll_back(user))
         headers = {"Content-Security-Policy": _PAGE_POLICY.format(nonce=nonce), "Cache-Control": "no-store"}
         return HTMLResponse(page, headers=headers)
 
-    @app.get("/models/{name}/{version}/report.html", response_class=HTMLResponse)
+    @app.get(addresses.REPORT, response_class=HTMLResponse)
     def report(name: str, version: str, user: GetUserDep) -> HTMLResponse:
-        model = next((m for m in _models() if m.name == name and may_read(user, m.name)), None)
-        if model is None:
-            raise HTTPException(404, f"there is no model {name!r} that you may read")
-        try:
+        model = readable_model(user, name)
+        with answered(f"version {version!r} of {name} has no report"):
             page = verified_report(store_of(model.config.storage), name, version)
-        except NotFound:
-            raise HTTPException(404, f"version {version!r} of {name} has no report") from None
-        except PersiaError as error:
-            raise HTTPException(503 if isinstance(error, StorageUnavailable) else 502, str(error)) from error
-        return HTMLResponse(page, headers={"Content-Security-Policy": _REPORT_POLICY})
+        return HTMLResponse(page, headers={"Content-Security-Policy": DATA_POLICY})
 
+    app.include_router(task_pages())
     return app
 
 
@@ -65,10 +60,6 @@ def verified_report(store: ObjectStore, model: str, version: str) -> bytes:
             f"{store.uri(key)} is not the report that the manifest describes", "publish the version again"
         )
     return data
-
-
-def _models() -> list[ScheduledModel]:
-    return scheduled_models(project_dir() / "configs")
 
 
 def _sections(models: list[ScheduledModel]) -> list[Section]:

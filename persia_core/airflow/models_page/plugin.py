@@ -1,17 +1,17 @@
-"""What registers the page "Models" with Airflow: an entry point of the group `airflow.plugins` names it."""
+"""What registers our pages with Airflow: an entry point of the group `airflow.plugins` names it."""
 
 from collections.abc import MutableMapping
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-URL_PREFIX = "/persia"
+from persia_core.airflow.pages.addresses import MODELS, URL_PREFIX
 
 
 class LazyApp:
     """The ASGI application, imported at its first request.
 
-    Every process of Airflow loads every plugin; only the API server ever serves this page.
+    Every process of Airflow loads every plugin; only the API server ever serves these pages.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class ModelsPlugin(AirflowPlugin):
     external_views = [  # noqa: RUF012  (Airflow's own declaration)
         {
             "name": "Models",
-            "href": f"{URL_PREFIX}/models",
+            "href": f"{URL_PREFIX}{MODELS}",
             "destination": "nav",
             "url_route": "models",
             "nav_top_level": True,

@@ -1,0 +1,1 @@
+"""Pages that the buttons of tasks lead to, served by Airflow's API server."""
