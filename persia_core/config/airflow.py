@@ -21,6 +21,9 @@ class AirflowSection(Section):
     owner_link: Annotated[str, Field(pattern=r"^(https?://|mailto:)\S+$")] | None = None
     tags: tuple[str, ...] = ()
 
+    # An Airflow connection of type http that alerts are posted to; null: they are in the logs only.
+    alert_connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
+    deadline_h: Hours | None = None  # after a run was queued, until an alert says that it is not done
     # Of a TensorBoard that shows PERSIA_HOME/work.
     tensorboard_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
 

@@ -9,6 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, CronPartitionTimetable, PartitionedAtRuntime, TaskGroup
 
 from persia_core.airflow import assets, links, names
+from persia_core.airflow.alerts import Alert, deadline
 from persia_core.airflow.factory.models import ScheduledModel, scheduled_models
 from persia_core.airflow.factory.texts import DAILY_RETRAIN, TASKS, daily_params
 from persia_core.airflow.operators import PersiaOperator
@@ -43,8 +44,11 @@ def daily_retrain(model: ScheduledModel) -> DAG:
         owner_links={wanted.owner: wanted.owner_link} if wanted.owner_link else {},
         params=daily_params(),
         user_defined_macros={"partition": partition, "run_name": run_name},
+        deadline=deadline(wanted.deadline_h, wanted.alert_connection) if wanted.deadline_h else None,
         default_args={
             "owner": wanted.owner,
+            "on_failure_callback": Alert(wanted.alert_connection),
+            "on_skipped_callback": Alert(wanted.alert_connection),
             "retries": wanted.retries,
             "retry_delay": timedelta(seconds=wanted.retry_delay_s),
         },
