@@ -46,13 +46,15 @@ def take_turn(
     ds: str,
     *,
     cold_start: bool = False,
+    cold_start_dense: bool = False,
     skip_earlier_days: bool = False,
     again: str = "",
 ) -> Turn:
     """The place of the hashed partition `ds` in the line of its model.
 
     `airflow.earlier_days` and `airflow.late_days` of the configuration decide what is refused;
-    `skip_earlier_days` overrules the first. `again`, any text, makes another run of what was trained already.
+    `skip_earlier_days` overrules the first. `cold_start_dense` makes another run, with the rows of the parent
+    and a new dense network; `again`, any text, another run of what was trained already.
     Raises EarlierDayMissing when a landed earlier day has no checkpoint yet, OutOfOrder when a later day has
     one, NoParent when there is no earlier checkpoint and `cold_start` is false, PartitionMissing if `ds` is
     not hashed.
@@ -67,7 +69,8 @@ def take_turn(
         ) from None
     found = None if cold_start else latest_checkpoint(store, config.name, ds)
     parent = found.prefix if found is not None else None
-    run = _run_name(config, hashed.digest, parent, again)
+    fresh_dense = cold_start_dense and parent is not None
+    run = _run_name(config, hashed.digest, parent, again, fresh_dense=fresh_dense)
     already = version_of_checkpoint(store, config.name, checkpoint_prefix(config.name, ds, run))
     if already is not None:
         said = f"{ds} was trained on this very data already, from the same start: version {already} stays"
@@ -96,6 +99,8 @@ def take_turn(
             "train the earlier days first, or begin here with --cold-start",
         )
     words = [f"{ds} starts from {parent}" if parent else f"{ds} starts from fresh weights"]
+    if fresh_dense:
+        words.append("with a new dense network")
     if skipped:
         words.append(f"without {', '.join(skipped)}")
     if later:
@@ -108,9 +113,12 @@ def _turn(ds: str, run: str, parent: str | None, already: str | None, explanatio
     return Turn(ds=ds, run=run, parent=parent, already=already, explanation=explanation)
 
 
-def _run_name(config: ModelConfig, hashed_digest: str, parent: str | None, again: str) -> str:
+def _run_name(
+    config: ModelConfig, hashed_digest: str, parent: str | None, again: str, *, fresh_dense: bool
+) -> str:
     """Equal input, equal name: so the same work, asked for twice, is one job and one checkpoint."""
     facts = [hashed_digest, config.digest(), parent, __version__, again]
+    facts += ["new dense network"] if fresh_dense else []  # names of other runs stay what they were
     return "run-" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
 

@@ -10,6 +10,11 @@ def _add_order(commands: Commands) -> None:
     parser = stage(commands, "order", "whether a day may be trained now, and from which checkpoint", _order)
     parser.add_argument("--cold-start", action="store_true", help="begin without an earlier checkpoint")
     parser.add_argument(
+        "--cold-start-dense",
+        action="store_true",
+        help="keep the embedding rows of the earlier checkpoint and begin with a new dense network",
+    )
+    parser.add_argument(
         "--skip-earlier-days", action="store_true", help="leave out landed days without a checkpoint"
     )
     parser.add_argument(
@@ -26,6 +31,7 @@ def _order(arguments: argparse.Namespace) -> Any:
         store,
         arguments.ds,
         cold_start=arguments.cold_start,
+        cold_start_dense=arguments.cold_start_dense,
         skip_earlier_days=arguments.skip_earlier_days,
         again=arguments.again,
     )

@@ -112,7 +112,7 @@ RESULTS: dict[str, Any] = {
 RUNS: list[tuple[str, dict[str, Any], str | None]] = [
     (
         "daily_retrain_synthetic_dlrm",
-        {"ds": "2026-11-20", "cold_start": True},
+        {"ds": "2026-11-20", "cold_start": True, "cold_start_dense": True},
         None,
     ),
     ("rollback_model", {"model": "synthetic_dlrm", "version": VERSION, "reason": REASON}, None),
@@ -178,8 +178,8 @@ def test_the_commands_of_a_day(outcome: Any) -> None:
         ["data", "landed", *DAY],
         ["hash", *DAY],
         ["validate", "data", *DAY],
-        ["order", *DAY, "--cold-start"],
-        ["train", *DAY, "--run", "run-0", "--cold-start"],
+        ["order", *DAY, "--cold-start", "--cold-start-dense"],
+        ["train", *DAY, "--run", "run-0", "--cold-start", "--cold-start-dense"],
         ["publish", *DAY, "--run", "run-0"],
         ["validate", "model", *OF_VERSION],
         ["promote", *OF_VERSION],

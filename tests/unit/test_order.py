@@ -101,6 +101,20 @@ def test_each_day_starts_from_the_one_before(line: Line) -> None:
     assert line.turn(D3).parent == checkpoint_prefix("small", D2, second.run)
 
 
+def test_a_new_dense_network_on_the_rows_of_the_day_before_is_another_run(line: Line) -> None:
+    line.trained(D1, line.turn(D1, cold_start=True))
+    usual = line.turn(D2)
+    line.trained(D2, usual)
+    fresh = line.turn(D2, cold_start_dense=True)
+    assert fresh.parent == usual.parent
+    assert fresh.run != usual.run
+    assert (fresh.already, "new dense network" in fresh.explanation) == (None, True)
+    line.trained(D2, fresh)
+    assert line.turn(D2, cold_start_dense=True).already is not None
+    # Without a parent there are no rows to keep: it is the cold start that it would be anyway.
+    assert line.turn(D1, cold_start=True, cold_start_dense=True).run == line.turn(D1, cold_start=True).run
+
+
 def test_a_day_whose_predecessor_has_landed_and_is_not_trained_waits_for_it(line: Line) -> None:
     line.trained(D1, line.turn(D1, cold_start=True))
     with pytest.raises(EarlierDayMissing, match=D2):

@@ -130,6 +130,7 @@ def _train(model: ScheduledModel) -> list[Any]:
             command=[
                 *("order", "--config", model.file, "--ds", DS),
                 "{{ '--cold-start' if params.cold_start else '' }}",
+                "{{ '--cold-start-dense' if params.cold_start_dense else '' }}",
                 "{{ '--skip-earlier-days' if params.skip_earlier_days else '' }}",
                 "{{ '--again=' ~ run_name(dag_run) if params.train_again else '' }}",
             ],
@@ -144,6 +145,7 @@ def _train(model: ScheduledModel) -> list[Any]:
             command=[
                 *("train", "--config", model.file, "--ds", DS, "--run", RUN),
                 "{{ '--cold-start' if params.cold_start else '' }}",
+                "{{ '--cold-start-dense' if params.cold_start_dense else '' }}",
             ],
             job=f"{model.name}-{DS}-{RUN}",
             model=model.name,

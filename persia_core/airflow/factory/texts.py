@@ -96,6 +96,13 @@ def daily_params() -> dict[str, Param]:
             title="Cold start",
             description="Start from fresh weights although there is no earlier checkpoint. First day only.",
         ),
+        "cold_start_dense": Param(
+            False,
+            type="boolean",
+            title="Cold start of the dense network",
+            description="Keep the embedding rows of the day before, and begin with a new dense network: for "
+            "a change of training.model or its arguments.",
+        ),
         "skip_earlier_days": Param(
             False,
             type="boolean",
