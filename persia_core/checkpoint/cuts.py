@@ -2,12 +2,13 @@
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from persia_core.checkpoint.contents import check_contents
 from persia_core.checkpoint.cut_chain import check_link, links_of, manifest_in
-from persia_core.checkpoint.layout import CUTS
+from persia_core.checkpoint.layout import CUTS, is_embedding_part
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST
@@ -94,13 +95,18 @@ def remove_cut(directory: Path) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
-def newest_whole_cut(run_dir: Path, identity: RunIdentity) -> Cut | None:
+def newest_whole_cut(
+    run_dir: Path, identity: RunIdentity, in_memory: Callable[[Path], bool] = lambda _: False
+) -> Cut | None:
     """The cut to go on from, every byte of it and of what it follows checked; others are named and removed.
+
+    `in_memory` says whether servers have the rows of an embedding part in memory. Where they have those of
+    all parts, nobody is going to read these, or what they follow, and only their sizes are checked.
 
     Also removed is what was not completed, so that nothing but older cuts are left beside the one returned.
     """
     chosen = None
-    reader = CutReader()
+    reader = CutReader(in_memory)
     for cut in cuts_of(run_dir):
         try:
             manifest = reader.whole(cut.directory)
@@ -121,10 +127,14 @@ def newest_whole_cut(run_dir: Path, identity: RunIdentity) -> Cut | None:
 
 
 class CutReader:
-    """Checks cuts together with what they follow. Each file is read once, however many cuts follow it."""
+    """Checks cuts together with what they follow. Each file is read once, however many cuts follow it.
 
-    def __init__(self) -> None:
-        self._read: dict[Path, Manifest | Corrupt] = {}
+    `in_memory` is that of `newest_whole_cut`.
+    """
+
+    def __init__(self, in_memory: Callable[[Path], bool] = lambda _: False) -> None:
+        self._in_memory = in_memory
+        self._read: dict[tuple[Path, bool], Manifest | Corrupt] = {}
 
     def whole(self, directory: Path) -> Manifest:
         """The manifest of the cut in `directory`, whose parts are all there, each with its size and SHA-256.
@@ -132,30 +142,36 @@ class CutReader:
         So are those of the cuts that it follows, and these are the ones that it was taken after. Raises
         Corrupt naming the file that is not what it should be.
         """
-        manifest = self._alone(directory)
+        tables = [path for path in directory.glob("*") if is_embedding_part(path.name)]
+        unread = bool(tables) and all(map(self._in_memory, tables))
+        manifest = self._alone(directory, unread)
         for link in links_of(manifest, int(directory.name), str(directory / MANIFEST)):
             beneath = directory.parent / str(link.step)
-            check_link(self._alone(beneath), link, str(beneath / MANIFEST), str(directory))
+            check_link(self._alone(beneath, unread), link, str(beneath / MANIFEST), str(directory))
+        if unread:
+            log.info("the tables of %s are in memory: none of its %d parts is read", directory, len(tables))
         return manifest
 
-    def _alone(self, directory: Path) -> Manifest:
-        if directory not in self._read:
+    def _alone(self, directory: Path, unread: bool) -> Manifest:
+        key = (directory, unread)
+        if key not in self._read:
             try:
-                self._read[directory] = _read_alone(directory)
+                self._read[key] = _read_alone(directory, unread)
             except Corrupt as error:
-                self._read[directory] = error
-        found = self._read[directory]
+                self._read[key] = error
+        found = self._read[key]
         if isinstance(found, Corrupt):
             raise found
         return found
 
 
-def _read_alone(directory: Path) -> Manifest:
+def _read_alone(directory: Path, unread: bool) -> Manifest:
     path, manifest = directory / MANIFEST, manifest_in(directory)
     if manifest.kind != "cut":
         raise Corrupt(
             f"{path} is of a {manifest.kind}, expected a cut", "remove it; it was put there by hand"
         )
     check_contents(manifest, str(path))
-    verify_parts(directory, manifest)
+    names = [part.path for part in manifest.parts if unread and is_embedding_part(part.path)]
+    verify_parts(directory, manifest, names)
     return manifest

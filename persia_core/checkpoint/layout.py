@@ -23,6 +23,12 @@ def is_embedding_part(name: str) -> bool:
     return name.startswith("embedding-") and name.endswith(".safetensors")
 
 
+def server_of_part(name: str) -> int | None:
+    """The embedding server that wrote the part `name`; None if that is no name of such a part."""
+    number = name.removeprefix("embedding-").removesuffix(".safetensors")
+    return int(number) if number.isdecimal() and name == embedding_part(int(number)) else None
+
+
 def run_directory(work: Path, model: str, ds: str, run: str) -> Path:
     """Where a training run keeps its files until they are published."""
     return work / model / f"ds={ds}" / run

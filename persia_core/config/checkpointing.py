@@ -1,8 +1,9 @@
 """When a run leaves something to go on from: the section `checkpoint` of a configuration."""
 
+from pathlib import PurePosixPath
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from persia_core.config.base import Section
 
@@ -27,3 +28,23 @@ class Checkpointing(Section):
     # their memory twice at the worst; false: training stands still until they are written.
     snapshot: bool = True
     upload: bool = False  # to the object store too, so that a retry on another host goes on from there
+    # A directory in memory, such as /dev/shm, where embedding servers keep their tables as of the last cut. A
+    # retry on the same host takes them from there. They take their memory twice.
+    warm_restart: str | None = None
+
+    @field_validator("warm_restart")
+    @classmethod
+    def _is_a_directory_by_its_whole_path(cls, path: str | None) -> str | None:
+        if path is not None and not PurePosixPath(path).is_absolute():
+            raise ValueError("warm_restart is the whole path of a directory, such as /dev/shm")
+        return path
+
+    @model_validator(mode="after")
+    def _a_warm_restart_is_from_a_cut(self) -> "Checkpointing":
+        if self.warm_restart is None:
+            return self
+        if not self.snapshot or (self.every_seconds is None and self.every_steps is None):
+            raise ValueError(
+                "warm_restart keeps the tables of cuts: it needs snapshot, and every_seconds or every_steps"
+            )
+        return self

@@ -5,14 +5,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from persia_core.checkpoint.layout import CHECKPOINT, METRICS
 from persia_core.handoff.layout import MANIFEST
 from persia_core.launch import segments
 from persia_core.launch.directory_lock import Locked, is_locked, locked
 from persia_core.launch.ending import processes_of
-from persia_core.launch.job import JOB_FILE, PARENTS
+from persia_core.launch.job import JOB_FILE, PARENTS, Job
+from persia_core.launch.table_segments import abandoned_tables, remove_abandoned_tables
 
 
 class Leftover(BaseModel):
@@ -28,6 +29,7 @@ class Leftover(BaseModel):
 SEGMENTS = "shared memory and session of a dead job"
 RUN = "run directory of a dead job"
 PARENT = "parent checkpoint that was being fetched or used"
+TABLES = "tables in memory of a run that no job trains"
 
 
 def find_leftovers(work: Path) -> list[Leftover]:
@@ -39,6 +41,7 @@ def find_leftovers(work: Path) -> list[Leftover]:
     found = [(SEGMENTS, path) for path in segments.abandoned()]
     found += [(RUN, path) for path in _dead_runs(work)]
     found += [(PARENT, path) for path in _directories(work / PARENTS) if not is_locked(path)]
+    found += [(TABLES, path) for path in abandoned_tables(work, _table_roots(work))]
     return [Leftover(kind=kind, path=path, bytes=_size(path)) for kind, path in found]
 
 
@@ -46,12 +49,24 @@ def remove(leftover: Leftover) -> bool:
     """Remove it, unless somebody has begun to use it since; True if it is gone."""
     if leftover.kind == SEGMENTS:
         return segments.remove_if_abandoned(leftover.path)
+    if leftover.kind == TABLES:
+        return remove_abandoned_tables(leftover.path)
     with contextlib.suppress(Locked), locked(leftover.path):
         if leftover.kind == RUN and not _is_dead(leftover.path):
             return False
         shutil.rmtree(leftover.path)
         return True
     return False
+
+
+def _table_roots(work: Path) -> set[Path]:
+    """Where configurations of runs that are still there have tables kept."""
+    roots = set()
+    for job_file in work.glob(f"*/ds=*/*/{JOB_FILE}"):
+        with contextlib.suppress(FileNotFoundError, ValidationError):
+            root = Job.model_validate_json(job_file.read_bytes()).config["checkpoint"].get("warm_restart")
+            roots |= {Path(root)} if root is not None else set()
+    return roots
 
 
 def _dead_runs(work: Path) -> Iterator[Path]:

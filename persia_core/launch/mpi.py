@@ -28,6 +28,7 @@ from persia_core.launch.rank_process import (
 )
 from persia_core.launch.roles import Roles
 from persia_core.launch.segments import environment_for, segment_directory
+from persia_core.launch.table_segments import TableSegments
 from persia_core.phases import RUN_DIR_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -52,8 +53,10 @@ def mpi_command(job: Job, heartbeats: Path) -> list[str]:
 
     `heartbeats` is the directory for their heartbeats. Raises EnvironmentProblem if a program is missing.
     """
-    cluster = job.resolved().cluster
+    config = job.resolved()
+    cluster = config.cluster
     roles = Roles.of(cluster)
+    segments = TableSegments(config, job.run_dir).directory
     job_file = str(job.run_dir / JOB_FILE)
     server = [
         str(server_program()),
@@ -61,6 +64,7 @@ def mpi_command(job: Job, heartbeats: Path) -> list[str]:
         *("--workers-per-rank", str(cluster.workers_per_rank)),
         *("--max-buffered-bytes", str(cluster.max_buffered_bytes)),
         *("--priority", cluster.embedding_priority),
+        *(("--segments", str(segments)) if segments is not None else ()),
     ]
     worker = [sys.executable, "-m", "persia_core.worker.main", job_file]
     trainer = [sys.executable, "-m", "persia_core.training.main", job_file]

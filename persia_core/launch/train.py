@@ -28,6 +28,7 @@ from persia_core.launch.directory_lock import LOCK, shared
 from persia_core.launch.job import JOB_FILE, PARENTS, Job, job_id
 from persia_core.launch.mpi import run_job
 from persia_core.launch.published import published_metrics, without_bulk
+from persia_core.launch.table_segments import TableSegments
 from persia_core.launch.upload_cuts import CutUpload
 from persia_core.launch.working_files import only_job_of, working_files
 from persia_core.training.report import write_metrics
@@ -89,6 +90,7 @@ def _train(
 ) -> TrainResult:
     work, run = work_dir(), run_dir.name
     parent_prefix = parent.prefix if parent is not None else None
+    segments = TableSegments(config, run_dir)
     if finished := _finished(run_dir, config, parent_prefix):
         log.info("run %s is finished already: %s", run, run_dir)
         return finished.model_copy(update={"already_done": True})
@@ -101,11 +103,12 @@ def _train(
     with ExitStack() as held:
         partition = open_partition(store, config, ds, work)
         identity = RunIdentity.of(config, run, ds, parent_prefix, partition.manifest.digest)
-        cut = newest_whole_cut(run_dir, identity)
+        cut = newest_whole_cut(run_dir, identity, segments.have)
         stored = StoredCuts(store, config.name, ds, run)
         if config.checkpoint.upload:
             cut = stored.newest_whole(run_dir, identity, after=cut.step if cut else 0) or cut
         _clear(run_dir, _KEPT_WITH_A_CUT if cut is not None else ())
+        segments.prepare(keep=cut is not None)
         (partition.directory / MANIFEST).write_bytes(partition.manifest.to_bytes())
         if cut is not None:
             log.info("run %s goes on from step %d: %s", run, cut.step, cut.directory)
@@ -128,6 +131,7 @@ def _train(
             cold_start_dense=cold_start_dense,
         )
         _run(job, config, stored)
+    segments.remove()
     result = _finished(run_dir, config, parent_prefix)
     if result is None:
         raise RuntimeError(f"the job ended well and left no checkpoint or metrics in {run_dir}")

@@ -73,6 +73,12 @@ def _of_tables(stats: list[dict[str, Any]], counter: str) -> dict[str, int]:
     return found
 
 
+def words_of_attached(stats: list[dict[str, Any]]) -> str:
+    """For the log: how many servers took their tables from memory. Their own lines say why not, if so."""
+    attached = sum(int(server["segments"]["attached"]) for server in stats)
+    return f"{attached} of {len(stats)} servers re-attached to their tables in memory, the others read parts"
+
+
 def write_parity(run_dir: Path, rows: pa.Table, predictions: NDArray[np.float32]) -> None:
     """The hashed rows and the trainer's predictions on them, for who reloads the model."""
     column = pa.array(predictions, type=pa.float32())

@@ -39,6 +39,7 @@ from persia_core.training.report import (
     staleness_of,
     table_bytes_of,
     table_rows_of,
+    words_of_attached,
     write_metrics,
     write_parity,
 )
@@ -129,6 +130,8 @@ class PartitionRun:
             if self._lead:
                 loaded = self._worker.load([str(path) for path in embedding_paths(source)])
                 log.info("restored %d rows from %s", sum(int(str(each["rows"])) for each in loaded), source)
+                if self._config.checkpoint.warm_restart is not None:
+                    log.info("%s", words_of_attached(self._worker.stats()))
             if fresh:
                 state = read_state(source)
             else:

@@ -9,6 +9,7 @@ chooses them, and their order. `make crash-tests` runs all.
 import itertools
 import os
 import random
+import re
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from persia_core.handoff.models import version_names
 from persia_core.handoff.pointer import CANDIDATE, read_pointer
 from persia_core.handoff.s3_store import S3Store
 from persia_core.handoff.transfer import upload_parts
+from persia_core.launch.leftovers import TABLES, find_leftovers
 from persia_core.phases import Phase
 from tests.integration.test_oracle import every_kind
 from tests.support import runs
@@ -87,7 +89,9 @@ def configured(home: Path) -> ModelConfig:
     """A rank or two of each role, and results to the bit."""
     document = every_kind("adagrad").model_dump(mode="json")
     document["training"]["reproducible"] = True
-    document["checkpoint"] |= {"every_steps": 4}
+    memory = home / "memory"  # not /dev/shm: other jobs of this host may clean there
+    memory.mkdir(exist_ok=True)
+    document["checkpoint"] |= {"every_steps": 4, "warm_restart": str(memory)}
     document["cluster"] |= {
         "servers": 2,
         "embedding_workers": 1,
@@ -158,6 +162,34 @@ def check_trains_to_the_end(world: World, job: CrashJob) -> None:
     assert job.parts() == world.whole.parts(), "to the bit"
     job.check_nothing_is_left()
     job.check_no_partial_checkpoint()
+    assert not list((world.home / "memory").iterdir()), "tables were left in memory"
+
+
+def test_servers_re_attach_to_their_tables_and_read_parts_where_a_segment_is_torn(world: World) -> None:
+    job = CrashJob(world.home, world.config, DAYS[1], "warm")
+    job.start(hold_at=Phase.CUT_SAVED)
+    job.wait_until_held()
+    job.signal(0, signal.SIGKILL)
+    assert job.finish().code == ExitCode.RANK_FAILED
+    (directory,) = (world.home / "memory").iterdir()
+    with (directory / "tables-1.segment").open("r+b") as segment:
+        segment.seek(12)  # its state, see docs/formats/table_segment.md
+        segment.write(bytes(4))
+    tables = [each for each in find_leftovers(world.home / "work") if each.kind == TABLES]
+    assert [each.path for each in tables] == [directory]
+    assert tables[0].bytes == sum(path.stat().st_size for path in directory.iterdir())
+    check_trains_to_the_end(world, job)
+    said = (job.run_dir / "job.log").read_text()
+    assert f"[embedding server 0] re-attached {len(world.config.tables)} tables with " in said
+    assert "/tables-0.segment is whole and of this cut" in said
+    assert re.search(
+        r"\[embedding server 1\] reloading \d+ tables from 2 parts: .*/tables-1.segment is torn", said
+    )
+    assert "1 of 2 servers re-attached" in said
+    servers = job.metrics()["servers"]
+    assert [each["segments"]["attached"] for each in servers] == [1, 0]
+    assert [each["segments"]["refused"] for each in servers] == [0, 1]
+    assert all(each["segments"]["written"] > 0 == each["segments"]["failed"] for each in servers)
 
 
 def requests_to_die_at(count: int) -> list[int]:

@@ -25,8 +25,9 @@ struct CutName {
 struct PartSize {
   std::uint64_t rows = 0;
   std::uint64_t bytes = 0;
-  std::uint64_t step = 0;  // updates that the server had applied; of several parts the most
-  std::uint64_t cut = 0;   // of several parts the last
+  std::uint64_t step = 0;      // updates that the server had applied; of several parts the most
+  std::uint64_t cut = 0;       // of several parts the last
+  std::uint64_t checksum = 0;  // of the data of one part that was written
 };
 
 std::string part_name(std::uint32_t server);

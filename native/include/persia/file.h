@@ -13,6 +13,8 @@ class File {
  public:
   static File create(const std::filesystem::path& path);  // must not exist
   static File open(const std::filesystem::path& path);    // to read; a regular file
+  // To write, for its owner alone; a regular file, or none yet. What it holds stays.
+  static File open_or_create(const std::filesystem::path& path);
   static void sync_directory(const std::filesystem::path& path);
 
   File(File&& other) noexcept;
@@ -26,6 +28,7 @@ class File {
   // Throws RequestError(kCorruptPart) if the file ends before.
   void read_at(std::uint64_t offset, std::span<std::byte> bytes) const;
   std::uint64_t size() const;
+  void truncate(std::uint64_t size);
   void sync_and_close();
 
  private:

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "persia/huge_memory.h"
@@ -41,6 +42,19 @@ class RowSlabs {
       const std::size_t from = slabs_.empty() ? HugeMemory::kHugePage : 0;
       slabs_.emplace_back(row_bytes() << slab_shift_, from, static_cast<std::size_t>(held) * row_bytes());
     }
+  }
+  // The memory of `rows` rows from the first on, in pieces that each hold one row, or the 16 that lie
+  // together.
+  std::uint64_t pieces(std::uint64_t rows) const {
+    return (rows + (std::uint64_t{1} << group_shift_) - 1) >> group_shift_;
+  }
+  std::uint64_t piece_bytes() const { return std::uint64_t{row_bytes_} << group_shift_; }
+  // From piece `first` on as many of `count` as lie one behind the other.
+  std::span<std::byte> run(std::uint64_t first, std::uint64_t count) const {
+    const std::uint64_t row = first << group_shift_;
+    const std::uint64_t within = row & slab_mask_;
+    const std::uint64_t left = (std::uint64_t{slab_mask_} + 1 - within) >> group_shift_;
+    return {slabs_[row >> slab_shift_].data() + within * row_bytes_, std::min(count, left) * piece_bytes()};
   }
   std::size_t weight_bytes() const { return weight_bytes_; }
   std::size_t state_bytes() const { return state_bytes_; }

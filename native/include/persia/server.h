@@ -4,16 +4,19 @@
 
 #include <compare>
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "persia/background_save.h"
 #include "persia/frame.h"
 #include "persia/messages.h"
 #include "persia/staleness.h"
+#include "persia/table_segment.h"
 #include "persia/table_set.h"
 #include "persia/thread_team.h"
 
@@ -41,13 +44,14 @@ struct Buffered {
 struct ServerOptions {
   std::uint32_t threads = 1;
   std::uint64_t max_frame_bytes = kHeaderBytes + kMaxPayload;  // of a reply
+  std::filesystem::path segments = {};                         // directory for its segment; empty: no segment
 };
 
 class Server {
  public:
   // Throws as ThreadTeam.
   explicit Server(std::uint32_t index, ServerOptions options = {})
-      : index_(index), options_(options), team_(options.threads) {}
+      : index_(index), options_(std::move(options)), team_(options_.threads) {}
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   // The replies that this frame brings about: none while an update of mode sync waits for the other
@@ -67,6 +71,12 @@ class Server {
     std::uint64_t step = 0;  // updates applied
     std::uint64_t cut = 0;   // that changes are counted from; 0: none
   };
+  struct SegmentCounts {
+    std::uint64_t written = 0;
+    std::uint64_t failed = 0;
+    std::uint64_t attached = 0;
+    std::uint64_t refused = 0;
+  };
   // An UPDATE or DISCARD of mode sync that waits for the other trainers'.
   struct Held {
     Peer peer;
@@ -85,6 +95,12 @@ class Server {
   Bytes finish_save(std::span<const std::byte> payload);
   std::optional<SaveReply> poll_save();
   void settle_cut(bool written);
+  void say(const std::string& text) const;
+  SegmentName segment_name(const ConfigureRequest& request, std::uint64_t part) const;
+  void keep_segment(const Configured& state, const PartSize& part) const;
+  void settle_segment();
+  std::optional<TableSet> attached(const Configured& state, const std::vector<std::string>& paths,
+                                   PartSize& size);
   void require_cut(const Configured& state);
   Bytes load(std::span<const std::byte> payload);
   Bytes advance_day(std::span<const std::byte> payload);
@@ -112,6 +128,8 @@ class Server {
   std::unique_ptr<BackgroundSave> background_;  // the last one, also when it is done
   std::uint64_t written_cut_ = 0;               // that it has written
   std::uint64_t cut_under_way_ = 0;             // that it writes, until it is known whether it did
+  SegmentCounts segments_;
+  std::optional<std::uint64_t> segment_step_;  // of the segment that is being written
   bool stopped_ = false;
 };
 

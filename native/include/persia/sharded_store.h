@@ -67,6 +67,12 @@ class ShardedStore final : public EmbeddingStore {
   void cut() override;
   void settle_cut(bool written) override;
   RowMemory memory_of(const Place& place) const override;
+  RowArea row_area(std::uint32_t shard) const override;
+  std::uint64_t area_bytes(std::uint64_t rows) const override { return shards_[0]->area_bytes(rows); }
+  void copy_pieces(std::uint32_t shard, std::uint64_t first, std::uint64_t count,
+                   std::byte* to) const override;
+  void attach(std::uint32_t shard, std::uint64_t rows, std::span<const Place> places,
+              const ReadMemory& read) override;
   std::size_t read(Cursor& cursor, std::span<Row> rows) const override;
   TableHistory history() const override;
   void restore(TableHistory history) override;

@@ -82,6 +82,13 @@ class EmbeddingStore {
     std::span<const std::uint32_t> last_used;  // [ids]
     std::span<const std::uint32_t> chosen;     // positions of the rows that are meant
   };
+  // The memory that rows lie in: `pieces` of one size, one behind the other.
+  struct RowArea {
+    std::uint64_t rows = 0;  // that it is for, those without an id included
+    std::uint64_t pieces = 0;
+    std::uint64_t piece_bytes = 0;
+  };
+  using ReadMemory = std::function<void(std::span<std::byte> memory)>;
   using Visitor = std::function<void(std::uint64_t id, std::span<const std::byte> weights,
                                      std::span<const float> state, std::uint32_t last_used)>;
 
@@ -130,6 +137,14 @@ class EmbeddingStore {
   virtual void cut() = 0;
   virtual void settle_cut(bool written) = 0;
   virtual RowMemory memory_of(const Place& place) const = 0;
+  virtual RowArea row_area(std::uint32_t shard) const = 0;
+  virtual std::uint64_t area_bytes(std::uint64_t rows) const = 0;  // of a shard with so many rows
+  virtual void copy_pieces(std::uint32_t shard, std::uint64_t first, std::uint64_t count,
+                           std::byte* to) const = 0;
+  // Into an empty shard: memory for `rows` rows, filled by `read` from front to back, and the places of those
+  // that have an id. Throws std::invalid_argument if these cannot be; the table is then to be thrown away.
+  virtual void attach(std::uint32_t shard, std::uint64_t rows, std::span<const Place> places,
+                      const ReadMemory& read) = 0;
   // The next rows from `cursor` on, in no particular order; how many. Fewer than there is room for, if no
   // more are left.
   virtual std::size_t read(Cursor& cursor, std::span<Row> rows) const = 0;

@@ -38,6 +38,12 @@ File File::open(const std::filesystem::path& path) {
   return file;
 }
 
+File File::open_or_create(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+  if (descriptor < 0) fail_io("create", path, errno);
+  return {descriptor, path};
+}
+
 void File::sync_directory(const std::filesystem::path& path) {
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (descriptor < 0) fail_io("open", path, errno);
@@ -88,6 +94,10 @@ std::uint64_t File::size() const {
   struct stat status{};
   if (::fstat(descriptor_, &status) != 0) fail_io("inspect", path_, errno);
   return static_cast<std::uint64_t>(status.st_size);
+}
+
+void File::truncate(std::uint64_t size) {
+  if (::ftruncate(descriptor_, static_cast<off_t>(size)) != 0) fail_io("truncate", path_, errno);
 }
 
 void File::sync_and_close() {

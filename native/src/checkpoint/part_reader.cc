@@ -121,6 +121,14 @@ void PartReader::check_data() const {
   if (hex64(hash.digest()) != metadata("data_xxh64")) corrupt("the data does not match its checksum");
 }
 
+std::uint64_t PartReader::checksum() const {
+  const std::string text = metadata("data_xxh64");
+  std::uint64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number, 16);
+  if (hex64(number) != text) corrupt("metadata data_xxh64 is no checksum");
+  return number;
+}
+
 void PartReader::corrupt(const std::string& what) const {
   throw RequestError(ErrorCode::kCorruptPart, path_ + ": " + what);
 }

@@ -29,6 +29,8 @@ class PartReader {
   TableClock clock(const TableSpec& table) const;
   std::uint64_t rows(const TableSpec& table) const;
   const CutName& cut() const { return cut_; }
+  // That its data are to have.
+  std::uint64_t checksum() const;
   // Ascending; of a delta.
   std::vector<std::uint64_t> removed(const TableSpec& table) const;
   // Against the checksum: reads all of it.

@@ -74,13 +74,16 @@ class PartWriter {
     return sum;
   }
 
-  void write(File& file) {
+  // The checksum of the data.
+  std::uint64_t write(File& file) {
     // The checksum has a fixed width, so the header can be completed after the data.
     const Bytes start = start_of_file(0);
     file.append(start);
     std::vector<DataSource> sources;
     for (const Planned& each : planned_) sources.push_back(each.source);
-    file.write_at(0, start_of_file(write_data(file, start.size(), sources, team_)));
+    const std::uint64_t checksum = write_data(file, start.size(), sources, team_);
+    file.write_at(0, start_of_file(checksum));
+    return checksum;
   }
 
  private:
@@ -211,7 +214,7 @@ PartSize write_part(const std::filesystem::path& directory, std::uint32_t server
   File file = File::create(temporary);
   try {
     PartWriter writer(tables, stores, step, team, cut);
-    writer.write(file);
+    size.checksum = writer.write(file);
     size.rows = writer.rows();
     size.bytes = file.size();
     file.sync_and_close();

@@ -30,7 +30,7 @@ CommandLine wrong(const std::string& what) {
 
 const char* const kHelp =
     "usage: persia-embedding-server [--threads N] [--workers-per-rank N] [--max-buffered-bytes N]\n"
-    "                               [--priority normal|idle]\n"
+    "                               [--priority normal|idle] [--segments DIRECTORY]\n"
     "       persia-embedding-server --help | --version\n"
     "\n"
     "Holds a slice of the embedding tables of a training job. Started by mpiexec as the first ranks of the\n"
@@ -43,6 +43,9 @@ const char* const kHelp =
     "                 of requests that are coming in and replies that are going out (default 8 GiB)\n"
     "  --priority normal|idle\n"
     "                 idle: run only on cores that nothing else on the host wants (default normal)\n"
+    "  --segments DIRECTORY\n"
+    "                 in memory, where the tables are kept with each cut, for a server that is started "
+    "again\n"
     "\n"
     "exit codes:\n"
     "    0  a trainer asked it to end\n"
@@ -61,7 +64,7 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
   for (std::size_t i = 0; i < arguments.size(); i += 2) {
     const std::string name = arguments[i];
     if (name != "--threads" && name != "--workers-per-rank" && name != "--max-buffered-bytes" &&
-        name != "--priority") {
+        name != "--priority" && name != "--segments") {
       return wrong("unknown argument " + name);
     }
     if (i + 1 == arguments.size()) return wrong(name + " needs a value");
@@ -74,6 +77,9 @@ CommandLine parse_command_line(std::span<char* const> arguments) {
       const auto workers = number<std::uint32_t>(text, 1, kMaxWorkersPerRank);
       if (!workers) return wrong("--workers-per-rank must be from 1 to 1024, not " + text);
       line.workers_per_rank = *workers;
+    } else if (name == "--segments") {
+      if (text.empty()) return wrong("--segments must name a directory");
+      line.segments = text;
     } else if (name == "--priority") {
       if (text != "normal" && text != "idle") return wrong("--priority must be normal or idle, not " + text);
       line.idle_priority = text == "idle";

@@ -17,6 +17,7 @@ struct CommandLine {
   std::uint32_t workers_per_rank = 1;
   std::uint64_t max_buffered_bytes = kDefaultMaxBufferedBytes;
   bool idle_priority = false;
+  std::string segments;  // a directory, or empty
 };
 
 CommandLine parse_command_line(std::span<char* const> arguments);

@@ -62,7 +62,7 @@ int run(const persia::CommandLine& line) {
     persia::ensure_mpi();
     rank = persia::mpi_rank();
     const auto transport = persia::make_mpi_server(line.max_buffered_bytes, line.workers_per_rank);
-    persia::Server server(rank, {line.threads, transport->max_frame_bytes()});
+    persia::Server server(rank, {line.threads, transport->max_frame_bytes(), line.segments});
     serve(server, *transport, terminated);
     if (server.stopped()) {
       persia::finalize_mpi();

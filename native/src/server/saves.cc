@@ -7,10 +7,14 @@ namespace persia {
 std::optional<SaveReply> Server::poll_save() {
   try {
     std::optional<SaveReply> done = background_->poll();
-    if (done) settle_cut(true);
+    if (done) {
+      settle_cut(true);
+      settle_segment();
+    }
     return done;
   } catch (const RequestError&) {
     settle_cut(false);
+    settle_segment();
     throw;
   }
 }
@@ -73,12 +77,14 @@ Bytes Server::begin_save(std::span<const std::byte> payload) {
     background_ = std::make_unique<BackgroundSave>(temporary_part(request.directory, index_), [&] {
       const PartSize size = write_part(request.directory, index_, state.request.tables, state.tables.stores(),
                                        state.step, nullptr, cut);
+      keep_segment(state, size);
       return SaveReply{part_name(index_), size.rows, size.bytes};
     });
   } catch (...) {
     settle_cut(false);
     throw;
   }
+  if (!options_.segments.empty()) segment_step_ = state.step;
   return {};
 }
 
@@ -91,6 +97,7 @@ Bytes Server::finish_save(std::span<const std::byte> payload) {
     written_cut_ = 0;
     background_.reset();
     settle_cut(false);
+    segment_step_.reset();
     return FinishSaveReply{}.encode();
   }
   if (!background_) throw RequestError(ErrorCode::kNoSave, "no save was begun");

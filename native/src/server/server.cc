@@ -175,13 +175,16 @@ Bytes Server::load(std::span<const std::byte> payload) {
     if (state.tables.stores()[t]->statistics().rows > 0)
       throw RequestError(ErrorCode::kNotEmpty, "table " + tables[t].name + " has rows already");
   }
-  TableSet fresh(tables, state.request.seed, state.request.servers, team_);
-  const PartSize size =
-      read_parts(request.paths, index_, state.request.servers, tables, fresh.stores(), &team_);
-  if (size.cut != 0) {
-    for (const auto& store : fresh.stores()) store->start_log();
+  PartSize size;
+  std::optional<TableSet> fresh = attached(state, request.paths, size);
+  if (!fresh) {
+    fresh.emplace(tables, state.request.seed, state.request.servers, team_);
+    size = read_parts(request.paths, index_, state.request.servers, tables, fresh->stores(), &team_);
   }
-  state.tables = std::move(fresh);
+  if (size.cut != 0) {
+    for (const auto& store : fresh->stores()) store->start_log();
+  }
+  state.tables = std::move(*fresh);
   state.step = size.step;
   state.cut = size.cut;
   return LoadReply{size.rows, size.bytes}.encode();
@@ -209,6 +212,12 @@ StatsReply Server::stats() const {
   count("buffered.bytes", buffered_.bytes);
   count("buffered.most_bytes", buffered_.most_bytes);
   if (buffered_.limit_bytes > 0) count("buffered.limit_bytes", buffered_.limit_bytes);
+  if (!options_.segments.empty()) {
+    count("segments.written", segments_.written);
+    count("segments.failed", segments_.failed);
+    count("segments.attached", segments_.attached);
+    count("segments.refused", segments_.refused);
+  }
   if (!configured_) return reply;
   for (std::size_t t = 0; t < configured_->request.tables.size(); ++t) {
     const std::string prefix = "tables." + configured_->request.tables[t].name + ".";

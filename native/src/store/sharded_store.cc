@@ -135,6 +135,20 @@ EmbeddingStore::RowMemory ShardedStore::memory_of(const Place& place) const {
   return shards_[shard_of(place.id, shards())]->memory_of(place);
 }
 
+EmbeddingStore::RowArea ShardedStore::row_area(std::uint32_t shard) const {
+  return shards_[shard]->row_area(0);
+}
+
+void ShardedStore::copy_pieces(std::uint32_t shard, std::uint64_t first, std::uint64_t count,
+                               std::byte* to) const {
+  shards_[shard]->copy_pieces(0, first, count, to);
+}
+
+void ShardedStore::attach(std::uint32_t shard, std::uint64_t rows, std::span<const Place> places,
+                          const ReadMemory& read) {
+  shards_[shard]->attach(0, rows, places, read);
+}
+
 std::size_t ShardedStore::read(Cursor& cursor, std::span<Row> rows) const {
   std::size_t n = 0;
   while (cursor.shard < shards() && n < rows.size()) {

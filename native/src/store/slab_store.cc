@@ -5,6 +5,7 @@
 #include <iterator>
 #include <limits>
 #include <optional>
+#include <stdexcept>
 
 #include "copy_row.h"
 #include "narrow_steps.h"
@@ -170,6 +171,48 @@ class SlabStore final : public EmbeddingStore {
 
   RowMemory memory_of(const Place& place) const override {
     return {slabs_.weights(place.row), slabs_.state(place.row)};
+  }
+
+  RowArea row_area(std::uint32_t) const override {
+    return {rows_made_, slabs_.pieces(rows_made_), slabs_.piece_bytes()};
+  }
+
+  std::uint64_t area_bytes(std::uint64_t rows) const override {
+    return slabs_.pieces(rows) * slabs_.piece_bytes();
+  }
+
+  void copy_pieces(std::uint32_t, std::uint64_t first, std::uint64_t count, std::byte* to) const override {
+    for (const std::uint64_t end = first + count; first < end;) {
+      const std::span<const std::byte> run = slabs_.run(first, end - first);
+      to = std::copy(run.begin(), run.end(), to);
+      first += run.size() / slabs_.piece_bytes();
+    }
+  }
+
+  void attach(std::uint32_t, std::uint64_t rows, std::span<const Place> places,
+              const ReadMemory& read) override {
+    if (rows > capacity_ || places.size() > rows) throw std::invalid_argument("there are too many rows");
+    slabs_.reserve(rows);
+    for (std::uint64_t piece = 0; piece < slabs_.pieces(rows);) {
+      const std::span<std::byte> run = slabs_.run(piece, slabs_.pieces(rows) - piece);
+      read(run);
+      piece += run.size() / slabs_.piece_bytes();
+    }
+    rows_made_ = rows;
+    index_.expect(places.size());
+    std::vector<bool> taken(rows);
+    for (const Place& each : places) {
+      if (each.row >= rows || taken[each.row])
+        throw std::invalid_argument("two ids have one row, or one has none");
+      if (index_.find(each.id) != nullptr) throw std::invalid_argument("an id is there twice");
+      taken[each.row] = true;
+      index_.make_room();
+      index_.insert(each.id, each.row, each.last_used);
+      now_ = std::max(now_, each.last_used);
+    }
+    for (std::uint64_t row = 0; row < rows; ++row) {
+      if (!taken[row]) free_rows_.push_back(static_cast<std::uint32_t>(row));
+    }
   }
 
   std::size_t read(Cursor& cursor, std::span<Row> rows) const override {
