@@ -246,7 +246,7 @@ def follows_of(run_dir: Path, step: int) -> list[int] | None:
 
 def test_after_a_delta_whose_process_is_killed_comes_a_base(tmp_path: Path) -> None:
     config = changed(CONFIG, checkpoint={"keep": 1000, "base_every": 1000})
-    worker, run_dir, values = group(2, 1)[0], tmp_path / "run", np.arange(60_000)
+    worker, run_dir, values = group(2, 1)[0], tmp_path / "run", np.arange(30_000)
     writer, step = CutWriter(config, job_of(config, run_dir), worker), 0
     while writer.report()["failed"] == 0:
         step += 1
