@@ -92,9 +92,11 @@ def _train(
     parent_prefix = parent.prefix if parent is not None else None
     segments = TableSegments(config, run_dir)
     if finished := _finished(run_dir, config, parent_prefix):
+        segments.remove()  # the job may have died after it had left its checkpoint
         log.info("run %s is finished already: %s", run, run_dir)
         return finished.model_copy(update={"already_done": True})
     if (metrics := published_metrics(store, config, ds, run)) is not None:
+        segments.remove()
         log.info("run %s was trained and published already", run)
         return TrainResult(
             run=run, run_dir=str(run_dir), parent=parent_prefix, metrics=metrics, already_done=True
