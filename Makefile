@@ -15,6 +15,7 @@ POSTGRES_PACKAGES := postgresql-15 postgresql-client-15 libpq5 libldap-2.5-0 lib
 MONITORING_PACKAGES := prometheus prometheus-pushgateway
 SEED := $(shell date +%s)
 MINUTES := 30
+PROCESSES := 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
@@ -39,8 +40,8 @@ setup: $(VENV)/.native ## install everything into .venv and build the C++ side
 demo: setup ## the daily retrain on real data, three logical days, through a real Airflow
 	@$(BIN)/persia demo
 
-test: setup ## all tests
-	@$(BIN)/python -m pytest
+test: setup ## all tests, two files at a time (PROCESSES=0: one, in one process)
+	@$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile
 
 fuzz-build: setup
 	@cmake -S native -B $(FUZZ) --preset fuzz >/dev/null
