@@ -7,10 +7,9 @@ The pages are parts of the version, so they do not show its digest; everything e
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from persia_core.handoff import chart
 from persia_core.handoff.manifest import Lineage
+from persia_core.page_templates import page_environment
 
 MODEL_CARD = "MODEL_CARD.md"
 REPORT = "report.html"
@@ -23,13 +22,7 @@ def write_pages(directory: Path, lineage: Lineage, metrics: dict[str, Any], deta
 
 
 def _render(template: str, lineage: Lineage, metrics: dict[str, Any], details: dict[str, Any]) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(Path(__file__).parent / "templates")
     environment.filters["number"] = _number
     environment.filters["share"] = _share
     tables = details["tables"]

@@ -87,7 +87,7 @@ RESULTS: dict[str, Any] = {
     ).model_dump(mode="json"),
     "train": TrainResult(
         run="run-0",
-        run_dir="/work/run-0",
+        run_dir="run-0",
         parent="checkpoints/synthetic_dlrm/ds=2026-11-19/run/",
         metrics={"rows_in": 98, "table_rows": {"user": 3, "item": 4}},
     ).model_dump(mode="json"),

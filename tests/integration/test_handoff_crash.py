@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from persia_core.handoff.consume import pick_up, pick_up_version
-from persia_core.handoff.export import export_version
 from persia_core.handoff.layout import version_prefix, versions_root
 from persia_core.handoff.local_store import LocalStore
-from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CANDIDATE, read_pointer
 from persia_core.handoff.publish import publish
+from tests.support.exported_once import ExportedOnce
 from tests.support.runs import make_day, make_run, small_config
 
 DS = "2026-11-02"
@@ -55,25 +54,9 @@ class CrashingStore:
         return call
 
 
-class ExportedOnce:
-    """Exports a run, and copies that for every later attempt: what differs between them is the store."""
-
-    def __init__(self, kept: Path) -> None:
-        self._kept = kept
-        self._manifests: dict[str, Manifest] = {}
-
-    def __call__(self, *args: Any, **keywords: Any) -> Manifest:
-        run_dir, out = args[1], args[3]
-        if run_dir.name not in self._manifests:
-            self._manifests[run_dir.name] = export_version(*args, **keywords)
-            shutil.copytree(out, self._kept / run_dir.name)
-        shutil.copytree(self._kept / run_dir.name, out, dirs_exist_ok=True)
-        return self._manifests[run_dir.name]
-
-
 def complete_versions(store: ObjectStore) -> list[str]:
     root = versions_root("small")
-    return [k.split("/")[0] for k in keys_of(store, root) if k.endswith("/manifest.json")]
+    return sorted(k.split("/")[0] for k in keys_of(store, root) if k.endswith("/manifest.json"))
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])

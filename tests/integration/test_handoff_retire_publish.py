@@ -9,10 +9,8 @@ from typing import Any
 import pytest
 
 from persia_core.errors import StorageUnavailable
-from persia_core.handoff.export import export_version
 from persia_core.handoff.layout import MANIFEST, MARKS_ROOT, alias_key, mark_key, version_prefix
 from persia_core.handoff.local_store import LocalStore
-from persia_core.handoff.manifest import Manifest
 from persia_core.handoff.models import version_names
 from persia_core.handoff.object_store import ObjectStore, Stored
 from persia_core.handoff.pointer import CANDIDATE, read_pointer
@@ -21,6 +19,7 @@ from persia_core.handoff.retire import Retirement, retire
 from persia_core.handoff.s3_store import S3Store
 from persia_core.handoff.sweep import sweep
 from persia_core.handoff.transfer import download_and_verify
+from tests.support.exported_once import ExportedOnce
 from tests.support.runs import make_day, make_run, small_config
 from tests.support.versions import MODEL, everything
 
@@ -57,22 +56,6 @@ class Runs:
     def copy(self, root: Path) -> LocalStore:
         shutil.copytree(self.store.url.removeprefix("file://"), root, copy_function=os.link)
         return LocalStore(root)
-
-
-class ExportedOnce:
-    """Exports a run, and copies that for every later attempt."""
-
-    def __init__(self, kept: Path) -> None:
-        self._kept = kept
-        self._manifests: dict[str, Manifest] = {}
-
-    def __call__(self, *args: Any, **keywords: Any) -> Manifest:
-        run_dir, out = args[1], args[3]
-        if run_dir.name not in self._manifests:
-            self._manifests[run_dir.name] = export_version(*args, **keywords)
-            shutil.copytree(out, self._kept / run_dir.name)
-        shutil.copytree(self._kept / run_dir.name, out, dirs_exist_ok=True)
-        return self._manifests[run_dir.name]
 
 
 class Overtaken:

@@ -53,26 +53,32 @@ def written(config: ModelConfig, directory: Path) -> tuple[torch.nn.Module, Path
     return network, directory / GRAPH
 
 
+def inputs_of(config: ModelConfig, rows: int) -> tuple[torch.Tensor, Any, list[torch.Tensor]]:
+    """Random rows: dense values and embeddings as the class takes them, and all inputs as a graph does."""
+    dense = torch.randn(rows, len(config.dense_features))
+    values, masks, inputs = [], [], [dense]
+    for feature in config.id_features:
+        if config.sequence_length_of(feature) is None:
+            values.append(torch.randn(rows, DIM))
+            masks.append(None)
+            inputs.append(values[-1])
+        else:
+            masks.append(torch.rand(rows, LENGTH) < 0.6)
+            values.append(torch.randn(rows, LENGTH, DIM) * masks[-1].unsqueeze(2))
+            inputs += [values[-1], masks[-1]]
+    names = [feature.name for feature in config.id_features]
+    return dense, named_embeddings(names, values, masks), inputs
+
+
 @pytest.mark.parametrize("model", MODELS)
 def test_the_graph_equals_the_class_for_any_number_of_rows(model: str, tmp_path: Path) -> None:
     config = config_of(model)
     network, path = written(config, tmp_path)
     graph = load_graph(path)
     for rows in (0, 1, 2, 3, 97):
-        dense = torch.randn(rows, len(config.dense_features))
-        values, masks, inputs = [], [], [dense]
-        for feature in config.id_features:
-            if config.sequence_length_of(feature) is None:
-                values.append(torch.randn(rows, DIM))
-                masks.append(None)
-                inputs.append(values[-1])
-            else:
-                masks.append(torch.rand(rows, LENGTH) < 0.6)
-                values.append(torch.randn(rows, LENGTH, DIM) * masks[-1].unsqueeze(2))
-                inputs += [values[-1], masks[-1]]
-        names = [feature.name for feature in config.id_features]
+        dense, embeddings, inputs = inputs_of(config, rows)
         with torch.inference_mode():
-            expected = network(dense, named_embeddings(names, values, masks))
+            expected = network(dense, embeddings)
             found = graph(*inputs)
         assert found.shape == (rows,)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)

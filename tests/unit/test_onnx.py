@@ -15,9 +15,7 @@ from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt
 from persia_core.handoff.graph import GRAPH, graph_inputs, write_graph
 from persia_core.handoff.onnx_file import ONNX, NotExportable, OnnxNetwork, write_onnx
-from persia_core.models.sequence import named_embeddings
-from tests.support.runs import DIM
-from tests.unit.test_graph import LENGTH, MODELS, config_of, network_of
+from tests.unit.test_graph import MODELS, config_of, inputs_of, network_of
 
 DLRM = "persia_core.models.dlrm:DLRM"
 
@@ -47,20 +45,9 @@ def test_every_shipped_model_computes_the_same_in_onnx_for_any_number_of_rows(
     config, network, path = export(model, tmp_path)
     found = OnnxNetwork(path)
     for rows in (0, 1, 2, 97):
-        dense = torch.randn(rows, len(config.dense_features))
-        values, masks, inputs = [], [], [dense]
-        for feature in config.id_features:
-            if config.sequence_length_of(feature) is None:
-                values.append(torch.randn(rows, DIM))
-                masks.append(None)
-                inputs.append(values[-1])
-            else:
-                masks.append(torch.rand(rows, LENGTH) < 0.6)
-                values.append(torch.randn(rows, LENGTH, DIM) * masks[-1].unsqueeze(2))
-                inputs += [values[-1], masks[-1]]
+        dense, embeddings, inputs = inputs_of(config, rows)
         with torch.inference_mode():
-            names = [feature.name for feature in config.id_features]
-            expected = network(dense, named_embeddings(names, values, masks)).numpy()
+            expected = network(dense, embeddings).numpy()
         logits = found(dict(zip(names_of(config), (each.numpy() for each in inputs), strict=True)))
         assert logits.shape == (rows,)
         np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-5)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from persia_core.airflow import names
 from persia_core.airflow.models_page.overview import ModelOverview
 from persia_core.handoff import chart
+from persia_core.page_templates import page_environment
 
 
 @dataclass(frozen=True)
@@ -24,13 +23,7 @@ class Section:
 def models_page(sections: Sequence[Section], nonce: str, *, may_roll_back: bool) -> str:
     """HTML of all models. `nonce` marks the page's own script (Content-Security-Policy)."""
     folder = Path(__file__).parent / "templates"
-    environment = Environment(
-        loader=FileSystemLoader([folder, Path(chart.__file__).parent / "templates"]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(folder, Path(chart.__file__).parent / "templates")
     environment.filters["number"] = _number
     return environment.get_template("models.html.j2").render(
         sections=sections,
