@@ -33,8 +33,8 @@ _NOT_INHERITED = ("AWS_", "AIRFLOW", "PERSIA_S3_ENDPOINT", "PERSIA_STORAGE_URL",
 
 
 def s3_command(state: State) -> list[str]:
-    """The embedded S3 endpoint: moto's server. Everything in it lives in memory."""
-    return [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(state.s3_port)]
+    """The embedded S3 endpoint. Everything in it lives in memory."""
+    return [sys.executable, "-m", "persia_core.platform.s3_endpoint", "--port", str(state.s3_port)]
 
 
 def airflow_command(part: str, state: State) -> list[str]:

@@ -1,4 +1,4 @@
-"""A real S3 endpoint over HTTP for tests: moto's server in a process of its own."""
+"""A real S3 endpoint over HTTP for tests: the embedded one, in a process of its own."""
 
 import os
 import re
@@ -18,7 +18,7 @@ def s3_server(log: Path) -> Iterator[str]:
     """Start the server on a free port of the loopback interface; gives its URL, ends it afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            [sys.executable, "-m", "persia_core.platform.s3_endpoint"],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -34,10 +34,10 @@ def _wait_for_url(process: "subprocess.Popen[bytes]", log: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"moto's server ended with {process.returncode}: {log.read_text()[-2000:]}")
+            raise RuntimeError(f"the S3 endpoint ended with {process.returncode}: {log.read_text()[-2000:]}")
         if found := re.search(r"Running on (http://127\.0\.0\.1:\d+)", log.read_text()):
             with urllib.request.urlopen(f"{found[1]}/moto-api/") as answer:  # noqa: S310
                 answer.read()
             return found[1]
         time.sleep(0.05)
-    raise RuntimeError(f"moto's server does not answer: {log.read_text()[-2000:]}")
+    raise RuntimeError(f"the S3 endpoint does not answer: {log.read_text()[-2000:]}")
