@@ -41,7 +41,7 @@ def tables(rows: int, servers: int) -> _native.EmbeddingWorker:
     table["capacity_bytes"] = rows * row_bytes(DIM, rowwise=False)  # on each server: none evicts
     worker = _native.EmbeddingWorker(
         transport="in-process", servers=servers, tables=[table], features=[0], trainer=0, trainers=1,
-        staleness=1, sync=False, seed=SEED, timeout_s=_TIMEOUT_S,
+        staleness=1, combine=False, seed=SEED, timeout_s=_TIMEOUT_S,
     )  # fmt: skip
     worker.configure()
     return worker

@@ -94,7 +94,7 @@ class Place:
             trainer=0,
             trainers=1,
             staleness=STALENESS,
-            sync=False,
+            combine=False,
             seed=1,
             timeout_s=600.0,
             server_threads=4,

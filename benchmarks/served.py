@@ -65,7 +65,7 @@ def main() -> None:
         trainer=0,
         trainers=1,
         staleness=STALENESS,
-        sync=False,
+        combine=False,
         seed=SEED,
         timeout_s=120.0,
     )

@@ -153,7 +153,7 @@ class EmbeddingWorker:
         trainer: int,
         trainers: int,
         staleness: int,
-        sync: bool,  # servers collect all trainers' gradients of a batch, one optimizer step
+        combine: bool,  # servers collect all trainers' gradients of a batch, one optimizer step
         seed: int,
         timeout_s: float,
         server_threads: int = 1,  # of each server in this process; an MPI server has its own option

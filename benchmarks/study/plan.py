@@ -16,19 +16,21 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Setting:
-    """A mode and its bound on staleness."""
+    """A mode, its bound on staleness, and whether the trainers' gradients of a batch are one step."""
 
     name: str
     mode: str
     staleness: int
+    combine: bool | None = None  # as the mode has it
 
 
 DEFAULT_STALENESS = 4
 SYNC = Setting("sync", "sync", 1)
-HYBRIDS = tuple(Setting(f"hybrid-{bound}", "hybrid", bound) for bound in (1, DEFAULT_STALENESS, 16, 64))
+HYBRIDS = tuple(Setting(f"hybrid-{bound}", "hybrid", bound, True) for bound in (1, DEFAULT_STALENESS, 16, 64))
 HYBRID = HYBRIDS[1]
+SEPARATE = Setting(f"hybrid-{DEFAULT_STALENESS}-separate", "hybrid", DEFAULT_STALENESS, False)
 ASYNC = Setting("async", "async", DEFAULT_STALENESS)
-SETTINGS = (SYNC, *HYBRIDS, ASYNC)
+SETTINGS = (SYNC, *HYBRIDS, SEPARATE, ASYNC)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ def configured(data: StudyData, setting: Setting, **changes: dict[str, Any]) -> 
     """The configuration of a data set under a setting, as a document; `changes` replace keys of sections."""
     document = data.document()
     document["training"] |= {"mode": setting.mode, "staleness": setting.staleness}
+    if setting.combine is not None:
+        document["training"]["combine_gradients"] = setting.combine
     for section, values in changes.items():
         document[section] |= values
     return document

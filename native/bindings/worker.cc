@@ -50,7 +50,7 @@ std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint
 
 void make_worker(Worker* at, const std::string& transport, std::uint32_t servers,
                  const std::vector<nb::dict>& tables, const std::vector<nb::object>& features,
-                 std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync,
+                 std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool combine,
                  std::uint64_t seed, double timeout_s, std::uint32_t server_threads, std::uint32_t number,
                  double delay_s, const std::string& wire_values) {
   if (!(delay_s >= 0) || delay_s > 1e8) throw std::invalid_argument("delay_s must be from 0 to 1e8");
@@ -61,7 +61,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.trainer = trainer;
   options.trainers = trainers;
   options.staleness = staleness;
-  options.sync = sync;
+  options.combine = combine;
   options.seed = seed;
   options.wire_values = weight_type_named(wire_values, "wire_values");
   options.timeout = std::chrono::duration<double>(timeout_s);
@@ -286,7 +286,7 @@ void bind_worker(nb::module_& module) {
   nb::class_<Worker>(module, "EmbeddingWorker")
       .def("__init__", &make_worker, nb::kw_only(), nb::arg("transport"), nb::arg("servers"),
            nb::arg("tables"), nb::arg("features"), nb::arg("trainer"), nb::arg("trainers"),
-           nb::arg("staleness"), nb::arg("sync"), nb::arg("seed"), nb::arg("timeout_s"),
+           nb::arg("staleness"), nb::arg("combine"), nb::arg("seed"), nb::arg("timeout_s"),
            nb::arg("server_threads") = 1, nb::arg("number") = 0, nb::arg("delay_s") = 0.0,
            nb::arg("wire_values") = "float32")
       .def("configure", &Worker::configure, release)

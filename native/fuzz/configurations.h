@@ -45,13 +45,14 @@ inline std::vector<ConfigureRequest> small_configurations() {
   std::vector<TableSpec> aging = two(small_table("user", 0, 2, adagrad), small_table("item", 1, 1, adagrad));
   aging[0].max_age_days = 2;
   aging[1].weight_type = WeightType::kBfloat16;
-  const auto configure = [](std::uint32_t servers, std::uint32_t trainers, std::uint32_t staleness, bool sync,
-                            std::vector<TableSpec> tables, WeightType values = WeightType::kFloat32) {
+  const auto configure = [](std::uint32_t servers, std::uint32_t trainers, std::uint32_t staleness,
+                            bool combine, std::vector<TableSpec> tables,
+                            WeightType values = WeightType::kFloat32) {
     ConfigureRequest request;
     request.servers = servers;
     request.trainers = trainers;
     request.staleness = staleness;
-    request.sync = sync;
+    request.combine = combine;
     request.seed = 11;
     request.tables = std::move(tables);
     request.values = values;
@@ -67,6 +68,7 @@ inline std::vector<ConfigureRequest> small_configurations() {
                 WeightType::kFloat16),
       configure(1, 1, 2, false, two(small_table("user", 0, 2, adagrad), small_table("item", 1, 3, adagrad)),
                 WeightType::kBfloat16),
+      configure(1, 2, 2, true, two(small_table("user", 0, 2, adagrad), small_table("item", 1, 1, adam))),
   };
 }
 

@@ -33,7 +33,7 @@ Bytes saved_part(const ConfigureRequest& configuration, std::uint64_t rows) {
     ask(MessageType::kLookup, lookup.encode());
     const Bytes discard = DiscardRequest{batch}.encode();
     session.request(MessageType::kDiscard, 0, 0, 1, discard);
-    if (!configuration.sync) continue;
+    if (!configuration.combine) continue;
     session.request(MessageType::kLookup, 1, 0, 1, LookupRequest{batch, true, {}}.encode());
     session.request(MessageType::kDiscard, 1, 0, 1, discard);
   }

@@ -140,18 +140,18 @@ std::map<std::string, Bytes> hybrid() {
 
 std::map<std::string, Bytes> other_modes() {
   std::map<std::string, Bytes> seeds;
-  seeds["sync"] = ProgramWriter(1)
-                      .request(kLookup, lookup(1, true, {5, 6}, {kItem + 1}))
-                      .request(kLookup, lookup(1, true, {5}, {kItem + 1}), 1)
-                      .request(kUpdate, update(1, {5, 6}, 1))
-                      .request(kUpdate, update(1, {5}, 2), 1)
-                      .request(kLookup, lookup(2, true, {5}), 0)
-                      .request(kLookup, lookup(2, true, {5}), 1)
-                      .request(kUpdate, update(2, {5}, 1, 1))
-                      .request(kUpdate, update(2, {5}, 1, 0.5), 1)
-                      .request(kDiscard, DiscardRequest{2}.encode(), 0)
-                      .request(kUpdate, update_item(2, 1), 1)
-                      .take();
+  seeds["combine"] = ProgramWriter(1)
+                         .request(kLookup, lookup(1, true, {5, 6}, {kItem + 1}))
+                         .request(kLookup, lookup(1, true, {5}, {kItem + 1}), 1)
+                         .request(kUpdate, update(1, {5, 6}, 1))
+                         .request(kUpdate, update(1, {5}, 2), 1)
+                         .request(kLookup, lookup(2, true, {5}), 0)
+                         .request(kLookup, lookup(2, true, {5}), 1)
+                         .request(kUpdate, update(2, {5}, 1, 1))
+                         .request(kUpdate, update(2, {5}, 1, 0.5), 1)
+                         .request(kDiscard, DiscardRequest{2}.encode(), 0)
+                         .request(kUpdate, update_item(2, 1), 1)
+                         .take();
   for (const auto& [configuration, values] :
        {std::pair{5, WeightType::kFloat16}, std::pair{6, WeightType::kBfloat16}}) {
     seeds[name_of(values)] = ProgramWriter(static_cast<std::uint8_t>(configuration))

@@ -90,9 +90,11 @@ void Session::deliver(Bytes bytes, std::uint32_t channel) {
     accepted_ = Bytes(payload.begin(), payload.end());
   }
   if (waiting_.contains(peer.rank)) {
-    require(configured_ && configured_->sync && may_wait(type), "only mode sync leaves a request unanswered");
+    require(configured_ && configured_->combine && may_wait(type),
+            "only a combined step leaves a request unanswered");
     require(replies.empty(), "a request that completes a step is answered too");
-    require(waiting_.size() < configured_->trainers, "no step waits once all trainers have sent theirs");
+    require(waiting_.size() < std::size_t{configured_->trainers} * configured_->staleness,
+            "no step waits once all trainers have sent theirs");
   }
 
   const std::optional<Counters> after = counters();

@@ -49,9 +49,9 @@ class TemporaryDirectory {
 class Bench {
  public:
   explicit Bench(std::vector<TableSpec> tables, std::uint32_t trainers = 1, std::uint32_t staleness = 2,
-                 bool sync = false, std::uint32_t threads = 1, const std::filesystem::path& segments = {})
+                 bool combine = false, std::uint32_t threads = 1, const std::filesystem::path& segments = {})
       : server(0, {.threads = threads, .segments = segments}) {
-    ConfigureRequest request{0, 1, trainers, staleness, sync, 11, std::move(tables)};
+    ConfigureRequest request{0, 1, trainers, staleness, combine, 11, std::move(tables)};
     send(MessageType::kConfigure, request.encode());
   }
 

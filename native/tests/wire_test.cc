@@ -257,7 +257,7 @@ TEST(an_update_whose_sum_overflows_leaves_no_gradient_behind) {
   CHECK(bench.counter("tables.u.updates") == 0 && bench.counter("tables.u.updates_missing") == 0);
 }
 
-TEST(sync_takes_one_step_for_all_trainers) {
+TEST(combined_gradients_of_all_trainers_are_one_step) {
   Bench bench({testing::table("t", 1, 1)}, 2, 1, true);
   for (std::uint32_t trainer = 0; trainer < 2; ++trainer) {
     CHECK(bench.send(MessageType::kLookup, LookupRequest{0, true, {{0, {id(1, 5)}}}}.encode(), trainer) ==
@@ -279,6 +279,50 @@ TEST(sync_takes_one_step_for_all_trainers) {
   // Adagrad's first step is learning_rate * sign(g); two steps would go further.
   CHECK(std::abs(bench.rows(0, {id(1, 5)})[0] - (before - 0.5f)) < 1e-6f);
   CHECK(bench.counter("tables.t.updates") == 1);
+}
+
+TEST(batches_that_are_combined_do_not_wait_for_each_other) {
+  Bench bench({testing::table("t", 1, 1)}, 2, 2, true);
+  for (std::uint32_t trainer = 0; trainer < 2; ++trainer) {
+    for (std::uint64_t batch = 0; batch < 2; ++batch) {
+      CHECK(bench.send(MessageType::kLookup, LookupRequest{batch, true, {{0, {id(1, 5)}}}}.encode(),
+                       trainer) == "OK");
+    }
+  }
+  const auto update = [&](std::uint32_t trainer, std::uint64_t batch, float gradient) {
+    const Bytes payload = UpdateRequest{batch, {{0, 1, 1, {id(1, 5)}, {gradient}}}}.encode();
+    return bench.post(MessageType::kUpdate, payload, trainer);
+  };
+  const float before = bench.rows(0, {id(1, 5)})[0];
+  CHECK(update(0, 0, 3).empty());
+  CHECK(update(0, 1, 1).empty());
+  CHECK(bench.rows(0, {id(1, 5)})[0] == before);
+  CHECK(update(1, 0, 1).size() == 2);
+  // Adagrad: learning_rate * g / sqrt(sum of g^2), first 4 / sqrt(16), then 2 / sqrt(16 + 4).
+  CHECK(std::abs(bench.rows(0, {id(1, 5)})[0] - (before - 0.5f)) < 1e-6f);
+  CHECK(update(1, 1, 1).size() == 2);
+  CHECK(std::abs(bench.rows(0, {id(1, 5)})[0] - (before - 0.5f - 0.5f * 2 / std::sqrt(20.0f))) < 1e-6f);
+  CHECK(bench.counter("tables.t.updates") == 2);
+}
+
+TEST(a_batch_that_a_trainer_has_passed_by_is_refused) {
+  Bench bench({testing::table("t", 1, 1)}, 2, 2, true);
+  const auto lookup = [&](std::uint32_t trainer, std::uint64_t batch) {
+    return bench.send(MessageType::kLookup, LookupRequest{batch, true, {{0, {id(1, 5)}}}}.encode(), trainer);
+  };
+  const auto discard = [&](std::uint32_t trainer, std::uint64_t batch) {
+    return bench.post(MessageType::kDiscard, DiscardRequest{batch}.encode(), trainer);
+  };
+  CHECK(lookup(0, 0) == "OK" && lookup(0, 1) == "OK" && lookup(1, 1) == "OK");
+  // Trainer 1 has gone on to batch 1: nobody would ever complete batch 0.
+  CHECK(Bench::outcome(discard(0, 0).at(0).frame) == "BATCH_MISMATCH");
+  CHECK(discard(0, 1).empty());
+  CHECK(lookup(1, 2) == "OK");
+  CHECK(discard(1, 1).size() == 2);
+  // Trainer 0 may still come to batch 2.
+  CHECK(discard(1, 2).empty());
+  CHECK(lookup(0, 3) == "OK");
+  CHECK(Bench::outcome(discard(0, 3).at(0).frame) == "BATCH_MISMATCH");
 }
 
 }  // namespace persia

@@ -15,14 +15,14 @@ using testing::id;
 
 namespace {
 
-WorkerOptions options(std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool sync) {
+WorkerOptions options(std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool combine) {
   WorkerOptions result;
   result.tables = {testing::table("t", 1, 4)};
   result.features = {{0}, {0}};
   result.trainer = trainer;
   result.trainers = trainers;
   result.staleness = staleness;
-  result.sync = sync;
+  result.combine = combine;
   result.timeout = std::chrono::seconds(30);
   return result;
 }
@@ -96,13 +96,12 @@ std::uint64_t total(Worker& worker, const std::string& name) {
 }  // namespace
 
 TEST(two_threads_and_two_trainers_at_once) {
-  for (const bool sync : {false, true}) {
-    const std::uint32_t staleness = sync ? 1 : 3;
-    const std::uint32_t threads = sync ? 2 : 3;  // of each server
+  for (const auto& [combine, staleness] : {std::pair{false, 3u}, {true, 1u}, {true, 3u}}) {
+    const std::uint32_t threads = combine ? 2 : 3;  // of each server
     const auto group = InProcessGroup::create(2, threads);
     std::vector<std::unique_ptr<Worker>> workers;
     for (std::uint32_t t = 0; t < 2; ++t) {
-      workers.push_back(std::make_unique<Worker>(options(t, 2, staleness, sync), group->connect()));
+      workers.push_back(std::make_unique<Worker>(options(t, 2, staleness, combine), group->connect()));
     }
     workers[0]->configure();
     {

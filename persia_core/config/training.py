@@ -51,6 +51,9 @@ class Training(Section):
     cold_start_epochs: Annotated[int, Field(ge=1)] | None = None  # default: epochs
     shuffle: bool = False  # else the order of the partition, which is by time
     staleness: Annotated[int, Field(ge=1, le=1024)] = 4  # batches per trainer; 1 in mode sync
+    # Of a batch, the gradients that the trainers have for a row are one optimizer step, as if one trainer had
+    # seen all of it. false: each trainer's are a step of their own. null: true, but false in mode async.
+    combine_gradients: bool | None = None
     dense_optimizer: DenseOptimizer = DenseOptimizer()
     dense_schedule: DenseSchedule | None = None  # null: the learning rate of dense_optimizer does not change
     # Of the dense network's arithmetic where torch.autocast allows; parameters and evaluation stay float32.
@@ -70,6 +73,23 @@ class Training(Section):
         if self.mode == "sync" and self.staleness != 1:
             raise ValueError("mode sync means staleness 1; set staleness: 1 or another mode")
         return self
+
+    @model_validator(mode="after")
+    def _only_hybrid_has_a_choice(self) -> "Training":
+        chosen = self.combine_gradients
+        if chosen is not None and self.mode != "hybrid" and self.combines != chosen:
+            raise ValueError(
+                f"mode {self.mode} means combine_gradients: {str(self.combines).lower()}; remove it, or set "
+                "mode: hybrid, which has the choice"
+            )
+        return self
+
+    @property
+    def combines(self) -> bool:
+        """Whether the servers make one optimizer step of what all trainers push for a batch."""
+        if self.mode == "hybrid" and self.combine_gradients is not None:
+            return self.combine_gradients
+        return self.mode != "async"
 
     @model_validator(mode="after")
     def _what_is_stale_is_not_reproducible(self) -> "Training":

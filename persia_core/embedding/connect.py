@@ -18,7 +18,7 @@ def connect_worker(config: ModelConfig, trainer: int, number: int = 0) -> Embedd
         trainer=trainer,
         trainers=config.cluster.trainers,
         staleness=config.training.staleness,
-        sync=config.training.mode == "sync",
+        combine=config.training.combines,
         seed=config.training.seed,
         timeout_s=config.cluster.timeout_s,
         number=number,

@@ -67,12 +67,13 @@ def check_rows(checkpoint: Path, config: ModelConfig, plain: PlainModel) -> None
         assert largest_relative_difference(dense[name], tensor.numpy()) <= 1e-5, name
 
 
-@pytest.mark.parametrize(("trainers", "workers"), [(3, 0), (3, 2)])
-def test_sync_with_several_trainers_equals_one_with_the_whole_batch(
-    place: TrainingPlace, trainers: int, workers: int
+@pytest.mark.parametrize(("mode", "trainers", "workers"), [("hybrid", 3, 0), ("sync", 3, 2)])
+def test_what_is_not_stale_with_several_trainers_equals_one_with_the_whole_batch(
+    place: TrainingPlace, mode: str, trainers: int, workers: int
 ) -> None:
     cluster = {"servers": 2, "server_threads": 2, "trainers": trainers, "embedding_workers": workers}
-    config = changed(every_kind("adagrad"), cluster=cluster)
+    training = {"mode": mode, "staleness": 1}
+    config = changed(every_kind("adagrad"), training=training, cluster=cluster)
     rows = small_rows(64 * 20 + 1, seed=1)  # the last step has one row: all but one share are empty
     write_hashed_partition(config, place.store, DAYS[0], rows)
     run_dir = place.train(config, DAYS[0])

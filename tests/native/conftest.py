@@ -23,7 +23,7 @@ def make_worker() -> Iterator[MakeWorker]:
             "trainer": 0,
             "trainers": 1,
             "staleness": 1,
-            "sync": False,
+            "combine": False,
             "seed": 5,
             "timeout_s": 20.0,
         } | changes

@@ -40,7 +40,7 @@ def main(directory: Path) -> None:
         trainer=trainer,
         trainers=trainers,
         staleness=2,
-        sync=False,
+        combine=False,
         seed=9,
         timeout_s=60.0,
         delay_s=DELAYS_S[trainer],

@@ -17,7 +17,7 @@ TABLE = make_table("t", 1, 4)
 def make_worker(trainer: int, number: int) -> _native.EmbeddingWorker:
     return _native.EmbeddingWorker(
         transport="mpi", servers=SERVERS, tables=[TABLE], features=[0], trainer=trainer, trainers=TRAINERS,
-        staleness=1, sync=True, seed=9, timeout_s=30.0, number=number,
+        staleness=1, combine=True, seed=9, timeout_s=30.0, number=number,
     )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def configured_worker(table: dict[str, Any]) -> _native.EmbeddingWorker:
     """An ordinary worker, of trainer 0 of two."""
     worker = _native.EmbeddingWorker(
         transport="mpi", servers=1, tables=[table], features=[0], trainer=0, trainers=2, staleness=2,
-        sync=False, seed=5, timeout_s=60.0,
+        combine=False, seed=5, timeout_s=60.0,
     )  # fmt: skip
     worker.configure()
     return worker

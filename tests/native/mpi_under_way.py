@@ -35,7 +35,7 @@ def main(directory: Path) -> None:
     peers = world.Create_group(world.Get_group().Excl(list(range(SERVERS))))
     worker = _native.EmbeddingWorker(
         transport="mpi", servers=SERVERS, tables=TABLES, features=[0, 1], trainer=trainer,
-        trainers=peers.Get_size(), staleness=STALENESS, sync=False, seed=SEED, timeout_s=60.0,
+        trainers=peers.Get_size(), staleness=STALENESS, combine=False, seed=SEED, timeout_s=60.0,
         delay_s=DELAYS_S[trainer],
     )  # fmt: skip
     if trainer == 0:

@@ -195,7 +195,7 @@ from persia_core import _native
 
 table = make_table("t", 1, 64)
 worker = _native.EmbeddingWorker(transport="in-process", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=20.0)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=20.0)
 worker.configure()
 ids = np.array([id_of(table, v) for v in range(20000)], dtype=np.uint64)
 worker.discard(worker.lookup(0, [ids], [np.array([0, 20000], dtype=np.int64)], training=True))
@@ -239,7 +239,7 @@ from test_background_save import TABLES, begin_and_stop, train
 from persia_core import _native
 
 worker = _native.EmbeddingWorker(transport="in-process", servers=1, tables=TABLES, features=[0, 1], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=20.0)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=20.0)
 worker.configure()
 train(worker, 1, range(100_000))
 print(begin_and_stop(worker, Path(sys.argv[1])).pid, flush=True)

@@ -37,7 +37,7 @@ DEADLINE_S = 60.0
 def make(servers: int, threads: int = 1) -> _native.EmbeddingWorker:
     worker = _native.EmbeddingWorker(
         transport="in-process", servers=servers, tables=TABLES, features=list(range(len(TABLES))), trainer=0,
-        trainers=1, staleness=1, sync=False, seed=3, timeout_s=20.0, server_threads=threads,
+        trainers=1, staleness=1, combine=False, seed=3, timeout_s=20.0, server_threads=threads,
     )  # fmt: skip
     worker.configure()
     return worker

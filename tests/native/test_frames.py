@@ -25,8 +25,8 @@ def frame(type: int, sequence: int, payload: bytes = b"", *, trainer: int = 0, c
     return start + struct.pack("<Q", xxhash.xxh64(start + payload, seed=0).intdigest()) + payload
 
 
-def configure_payload(trainers: int = 1, staleness: int = 4, sync: bool = False, values: int = 0) -> bytes:
-    header = struct.pack("<IIIIIIQI", 0, 1, trainers, staleness, int(sync), 1, 5, values)
+def configure_payload(trainers: int = 1, staleness: int = 4, combine: bool = False, values: int = 0) -> bytes:
+    header = struct.pack("<IIIIIIQI", 0, 1, trainers, staleness, int(combine), 1, 5, values)
     table = struct.pack("<I", 1) + b"t" + struct.pack("<IIII", 1, PREFIX_BITS, 2, 0)
     optimizer = struct.pack("<Iddd", 0, 0.5, 0.0, 0.0)
     initializer = struct.pack("<Idd", 1, -0.5, 0.25)

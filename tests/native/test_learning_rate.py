@@ -112,7 +112,7 @@ class Pair(Client):
     """Two trainers in mode sync."""
 
     def __init__(self) -> None:
-        super().__init__(trainers=2, staleness=1, sync=True)
+        super().__init__(trainers=2, staleness=1, combine=True)
         for trainer in range(2):
             assert self.answers(LOOKUP, lookup_payload(1, [5, 6]), trainer) == [None]
 

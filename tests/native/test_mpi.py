@@ -113,7 +113,7 @@ def test_a_silent_server_is_named_and_the_job_ends(tmp_path: Path) -> None:
         "from persia_core import _native\n"
         "from reference import make_table\n"
         "worker = _native.EmbeddingWorker(transport='mpi', servers=1, tables=[make_table('t', 1, 4)],\n"
-        "    features=[0], trainer=0, trainers=1, staleness=1, sync=False, seed=1, timeout_s=1.0)\n"
+        "    features=[0], trainer=0, trainers=1, staleness=1, combine=False, seed=1, timeout_s=1.0)\n"
         "try:\n"
         "    worker.configure()\n"
         "except _native.TransportError as error:\n"
@@ -139,7 +139,7 @@ from reference import id_of, make_table
 
 table = make_table("t", 1, 4)
 worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=2, sync=False, seed=1, timeout_s=2.0)
+    trainers=1, staleness=2, combine=False, seed=1, timeout_s=2.0)
 worker.configure()
 ids, offsets = [np.array([id_of(table, 5)], np.uint64)], [np.array([0, 1], np.int64)]
 held = worker.lookup(0, ids, offsets, training=True)
@@ -236,7 +236,7 @@ from reference import id_of, make_table
 
 table = make_table("t", 1, 256, initializer={"kind": "zeros"})
 worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=60.0)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=60.0)
 worker.configure()
 count = 100_000
 ids = np.arange(count, dtype=np.uint64) + np.uint64(id_of(table, 0))
@@ -279,7 +279,7 @@ from reference import id_of, make_table
 
 table = make_table("t", 1, 4)
 worker = _native.EmbeddingWorker(transport="mpi", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=60.0)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=60.0)
 worker.configure()
 ids = np.arange(1000, dtype=np.uint64) + np.uint64(id_of(table, 0))
 lookup = worker.lookup(0, [ids], [np.arange(1001, dtype=np.int64)], training=True)

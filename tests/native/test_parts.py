@@ -199,7 +199,7 @@ from persia_core import _native
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 table = make_table("t", 1, 64)
 worker = _native.EmbeddingWorker(transport="in-process", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=20.0)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=20.0)
 worker.configure()
 ids = np.array([id_of(table, v) for v in range(20000)], dtype=np.uint64)
 worker.discard(worker.lookup(0, [ids], [np.array([0, 20000], dtype=np.int64)], training=True))

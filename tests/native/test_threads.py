@@ -166,7 +166,7 @@ from persia_core import _native
 
 table = make_table("t", 1, 1024, initializer={"kind": "zeros"})
 worker = _native.EmbeddingWorker(transport="in-process", servers=1, tables=[table], features=[0], trainer=0,
-    trainers=1, staleness=1, sync=False, seed=1, timeout_s=60.0, server_threads=2)
+    trainers=1, staleness=1, combine=False, seed=1, timeout_s=60.0, server_threads=2)
 worker.configure()
 
 def lookup(batch, count, first=0):

@@ -184,7 +184,6 @@ def test_nothing_works_before_configure_or_after_shutdown(make_worker: MakeWorke
         ({"transport": "pigeon"}, "transport"),
         ({"trainer": 1}, "trainer"),
         ({"staleness": 0}, "staleness"),
-        ({"staleness": 2, "sync": True}, "sync"),
         ({"timeout_s": 0.0}, "timeout_s"),
         ({"features": [1]}, "feature"),
         ({"tables": [TABLE, TABLE]}, "twice"),

@@ -56,7 +56,7 @@ class OneTrainer:
             trainer=0,
             trainers=1,
             staleness=1024,
-            sync=False,
+            combine=False,
             seed=config.training.seed,
             timeout_s=20.0,
         )

@@ -52,7 +52,7 @@ def saving() -> dict[str, Any]:
         trainer=0,
         trainers=1,
         staleness=1,
-        sync=False,
+        combine=False,
         seed=1,
         timeout_s=20.0,
     )

@@ -102,6 +102,31 @@ def test_sync_mode_refuses_staleness(tmp_path: Path, document: dict[str, Any]) -
 
 
 @pytest.mark.parametrize(
+    ("mode", "wanted", "combines"),
+    [
+        ("sync", None, True),
+        ("sync", True, True),
+        ("sync", False, None),
+        ("hybrid", None, True),
+        ("hybrid", True, True),
+        ("hybrid", False, False),
+        ("async", None, False),
+        ("async", True, None),
+        ("async", False, False),
+    ],
+)
+def test_only_mode_hybrid_has_a_choice_of_combining(
+    tmp_path: Path, document: dict[str, Any], mode: str, wanted: bool | None, combines: bool | None
+) -> None:
+    document["training"] |= {"mode": mode, "staleness": 1, "combine_gradients": wanted}
+    path = write(tmp_path, document)
+    if combines is None:
+        assert f"mode {mode} means combine_gradients: {str(not wanted).lower()}" in refusal(path)
+    else:
+        assert load_config(path).training.combines is combines
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("a: [", "is not YAML"),

@@ -33,7 +33,7 @@ def test_the_threads_of_a_pipeline_run_at_its_priority(priority: Priority, polic
         trainer=0,
         trainers=1,
         staleness=2,
-        sync=False,
+        combine=False,
         seed=1,
         timeout_s=20.0,
     )

@@ -69,7 +69,7 @@ def make_worker(staleness: int) -> _native.EmbeddingWorker:
         trainer=0,
         trainers=1,
         staleness=staleness,
-        sync=False,
+        combine=False,
         seed=1,
         timeout_s=20.0,
     )

@@ -39,7 +39,7 @@ def batches(count: int) -> Iterator[Numbered]:
 def made() -> _native.EmbeddingWorker:
     worker = _native.EmbeddingWorker(
         transport="in-process", servers=2, tables=table_specs(CONFIG), features=feature_specs(CONFIG),
-        trainer=0, trainers=1, staleness=1, sync=False, seed=1, timeout_s=20.0,
+        trainer=0, trainers=1, staleness=1, combine=False, seed=1, timeout_s=20.0,
     )  # fmt: skip
     worker.configure()
     return worker

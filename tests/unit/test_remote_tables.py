@@ -28,7 +28,7 @@ CONFIG = small_config()
 def worker() -> _native.EmbeddingWorker:
     return _native.EmbeddingWorker(
         transport="in-process", servers=2, tables=table_specs(CONFIG), features=feature_specs(CONFIG),
-        trainer=0, trainers=1, staleness=2, sync=False, seed=1, timeout_s=20.0,
+        trainer=0, trainers=1, staleness=2, combine=False, seed=1, timeout_s=20.0,
     )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_rows_of_parts_are_loaded(worker: _native.EmbeddingWorker, tmp_path: Pat
     parts = [str(tmp_path / str(entry["name"])) for entry in worker.save(str(tmp_path))]
     other = _native.EmbeddingWorker(
         transport="in-process", servers=3, tables=table_specs(CONFIG), features=feature_specs(CONFIG),
-        trainer=0, trainers=1, staleness=2, sync=False, seed=2, timeout_s=20.0,
+        trainer=0, trainers=1, staleness=2, combine=False, seed=2, timeout_s=20.0,
     )  # fmt: skip
     with served(other, 2, nothing) as trainer:
         trainer.tables.configure()

@@ -40,7 +40,7 @@ def worker_of(config: ModelConfig) -> _native.EmbeddingWorker:
         trainer=0,
         trainers=1,
         staleness=1,
-        sync=False,
+        combine=False,
         seed=1,
         timeout_s=20.0,
     )

@@ -26,7 +26,7 @@ Damage = Callable[[Path, int], None]
 def make(servers: int) -> _native.EmbeddingWorker:
     worker = _native.EmbeddingWorker(
         transport="in-process", servers=servers, tables=TABLES, features=list(range(len(TABLES))), trainer=0,
-        trainers=1, staleness=1, sync=False, seed=1, timeout_s=20.0,
+        trainers=1, staleness=1, combine=False, seed=1, timeout_s=20.0,
     )  # fmt: skip
     worker.configure()
     return worker

@@ -17,7 +17,7 @@ struct ConfigureRequest {
   std::uint32_t servers = 0;
   std::uint32_t trainers = 0;
   std::uint32_t staleness = 0;
-  bool sync = false;
+  bool combine = false;
   std::uint64_t seed = 0;
   std::vector<TableSpec> tables;
   WeightType values = WeightType::kFloat32;  // in which rows and gradients travel

@@ -54,7 +54,7 @@ class Server {
       : index_(index), options_(std::move(options)), team_(options_.threads) {}
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
-  // The replies that this frame brings about: none while an update of mode sync waits for the other
+  // The replies that this frame brings about: none while an update that is combined waits for the other
   // trainers, several when it completes them. Never throws for what the frame holds: that is an ERROR reply.
   std::vector<Outgoing> handle(Peer peer, std::span<const std::byte> frame);
   // The reply to something that the carrier could not make a frame of; counted as that error.
@@ -77,7 +77,7 @@ class Server {
     std::uint64_t attached = 0;
     std::uint64_t refused = 0;
   };
-  // An UPDATE or DISCARD of mode sync that waits for the other trainers'.
+  // An UPDATE or DISCARD that waits for those of the other trainers: one step is made of all.
   struct Held {
     Peer peer;
     FrameHeader header;
@@ -110,6 +110,8 @@ class Server {
   void check_update(const UpdateRequest& update) const;
   void apply(std::span<const UpdateRequest* const> updates);
   std::vector<Outgoing> hold(Held held);
+  void check_completes(std::uint64_t batch, std::uint32_t trainer) const;
+  std::vector<Outgoing> combine(const std::map<std::uint32_t, Held>& complete);
   Outgoing fail(Peer peer, const FrameHeader& header, ErrorCode code, const char* text);
   Configured& configured();
   const Configured& configured() const;
@@ -122,7 +124,7 @@ class Server {
   ThreadTeam team_;
   std::optional<Configured> configured_;
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> last_sequence_;  // by (trainer, channel)
-  std::map<std::uint32_t, Held> held_;                                              // by trainer
+  std::map<std::uint64_t, std::map<std::uint32_t, Held>> held_;                     // by batch and trainer
   std::map<MessageType, std::uint64_t> requests_;
   std::map<ErrorCode, std::uint64_t> errors_;
   std::unique_ptr<BackgroundSave> background_;  // the last one, also when it is done

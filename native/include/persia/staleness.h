@@ -17,6 +17,8 @@ class StalenessTracker {
   void looked_up(std::uint32_t trainer, std::uint64_t batch);
   // Throws RequestError(kNotOutstanding).
   void check_outstanding(std::uint32_t trainer, std::uint64_t batch) const;
+  // Whether the trainer can still give the batch back: it is outstanding, or not looked up yet.
+  bool may_come(std::uint32_t trainer, std::uint64_t batch) const;
   // Also counts the outstanding batches, this one included, into the histogram.
   void updated(std::uint32_t trainer, std::uint64_t batch);
   void discarded(std::uint32_t trainer, std::uint64_t batch);

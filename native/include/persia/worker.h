@@ -22,7 +22,7 @@ struct WorkerOptions {
   std::uint32_t trainer = 0;
   std::uint32_t trainers = 1;
   std::uint32_t staleness = 1;
-  bool sync = false;
+  bool combine = false;
   std::uint64_t seed = 0;
   WeightType wire_values = WeightType::kFloat32;  // in which rows and gradients travel
   std::chrono::duration<double> timeout{60};

@@ -24,7 +24,7 @@ SegmentName Server::segment_name(const ConfigureRequest& request, std::uint64_t 
   // Neither the trainers nor how they reach this server decide what a row is.
   ConfigureRequest tables_only = request;
   tables_only.trainers = tables_only.staleness = 1;
-  tables_only.sync = false;
+  tables_only.combine = false;
   tables_only.values = WeightType::kFloat32;
   return {index_, request.servers, team_.size(), xxh64(tables_only.encode(), 0), part};
 }

@@ -116,7 +116,6 @@ Bytes Server::configure(std::span<const std::byte> payload) {
   require(request.servers > index_ && request.servers <= kMaxServers, "servers must be from 1 to 65536");
   require(request.trainers >= 1 && request.trainers <= kMaxTrainers, "trainers must be from 1 to 65536");
   require(request.staleness >= 1 && request.staleness <= kMaxStaleness, "staleness must be from 1 to 65536");
-  require(!request.sync || request.staleness == 1, "mode sync means staleness 1");
   require(name_of(request.values) != nullptr, "unknown type of values");
   StalenessTracker staleness(request.trainers, request.staleness);
   try {

@@ -38,6 +38,11 @@ void StalenessTracker::check_outstanding(std::uint32_t trainer, std::uint64_t ba
   }
 }
 
+bool StalenessTracker::may_come(std::uint32_t trainer, std::uint64_t batch) const {
+  const Trainer& state = trainers_[trainer];
+  return state.outstanding.contains(batch) || !state.last || *state.last < batch;
+}
+
 void StalenessTracker::updated(std::uint32_t trainer, std::uint64_t batch) {
   const std::size_t outstanding = trainers_[trainer].outstanding.size();
   if (outstanding < 1 || outstanding > bound_) {

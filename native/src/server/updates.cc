@@ -90,7 +90,7 @@ std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header,
   }
   state.staleness.check_outstanding(header.trainer, held.update.batch);
   check_update(held.update);
-  if (state.request.sync) {
+  if (state.request.combine) {
     for (TableGradients& table : held.update.tables) table.gradients.keep();
     return hold(std::move(held));
   }
@@ -105,26 +105,44 @@ std::vector<Outgoing> Server::change(Peer peer, const FrameHeader& header,
   return replies;
 }
 
-// Mode sync: one optimizer step for the gradients of all trainers, as if one trainer had seen all of the
-// batch.
+// The gradients of a batch wait here until those of all trainers are there: they are one optimizer step, as
+// if one trainer had seen all of the batch. Batches do not wait for each other.
 std::vector<Outgoing> Server::hold(Held held) {
-  Configured& state = configured();
-  if (held_.contains(held.header.trainer)) {
-    throw RequestError(ErrorCode::kReplayed, "batch " + std::to_string(held.update.batch) + " of trainer " +
-                                                 std::to_string(held.header.trainer) + " is held already");
-  }
-  if (!held_.empty() && held_.begin()->second.update.batch != held.update.batch) {
-    throw RequestError(ErrorCode::kBatchMismatch, "trainer " + std::to_string(held.header.trainer) +
-                                                      " sends batch " + std::to_string(held.update.batch) +
-                                                      " while others wait for batch " +
-                                                      std::to_string(held_.begin()->second.update.batch));
-  }
+  const Configured& state = configured();
+  const std::uint64_t batch = held.update.batch;
   const std::uint32_t trainer = held.header.trainer;
-  held_.emplace(trainer, std::move(held));
-  if (held_.size() < state.request.trainers) return {};
+  check_completes(batch, trainer);
+  std::map<std::uint32_t, Held>& of_batch = held_[batch];
+  of_batch.emplace(trainer, std::move(held));
+  if (of_batch.size() < state.request.trainers) return {};
+  return combine(held_.extract(batch).mapped());
+}
 
-  std::map<std::uint32_t, Held> complete;
-  complete.swap(held_);
+// A trainer that has passed a batch by would leave the others waiting for it for ever.
+void Server::check_completes(std::uint64_t batch, std::uint32_t trainer) const {
+  const Configured& state = configured();
+  const auto require_may_come = [&](std::uint32_t other, std::uint64_t awaited) {
+    if (state.staleness.may_come(other, awaited)) return;
+    throw RequestError(ErrorCode::kBatchMismatch,
+                       "trainer " + std::to_string(trainer) + " sends batch " + std::to_string(batch) +
+                           ", and trainer " + std::to_string(other) + " has passed batch " +
+                           std::to_string(awaited) + " by, which others wait with");
+  };
+  const auto own = held_.find(batch);
+  if (own != held_.end() && own->second.contains(trainer)) {
+    throw RequestError(ErrorCode::kReplayed, "batch " + std::to_string(batch) + " of trainer " +
+                                                 std::to_string(trainer) + " is held already");
+  }
+  for (std::uint32_t other = 0; other < state.request.trainers; ++other) {
+    if (own == held_.end() || !own->second.contains(other)) require_may_come(other, batch);
+  }
+  for (const auto& [awaited, trainers] : held_) {
+    if (!trainers.contains(trainer)) require_may_come(trainer, awaited);
+  }
+}
+
+std::vector<Outgoing> Server::combine(const std::map<std::uint32_t, Held>& complete) {
+  Configured& state = configured();
   std::vector<const UpdateRequest*> updates;
   for (const auto& [number, each] : complete) {
     if (!each.discarded) updates.push_back(&each.update);

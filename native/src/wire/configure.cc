@@ -67,7 +67,7 @@ Bytes ConfigureRequest::encode() const {
   writer.value(servers);
   writer.value(trainers);
   writer.value(staleness);
-  writer.value(static_cast<std::uint32_t>(sync ? 1 : 0));
+  writer.value(static_cast<std::uint32_t>(combine ? 1 : 0));
   writer.value(static_cast<std::uint32_t>(tables.size()));
   writer.value(seed);
   writer.value(static_cast<std::uint32_t>(values));
@@ -82,9 +82,9 @@ ConfigureRequest ConfigureRequest::decode(std::span<const std::byte> payload) {
   request.servers = reader.value<std::uint32_t>();
   request.trainers = reader.value<std::uint32_t>();
   request.staleness = reader.value<std::uint32_t>();
-  const auto sync = reader.value<std::uint32_t>();
-  if (sync > 1) Reader::fail("sync is neither 0 nor 1");
-  request.sync = sync == 1;
+  const auto combine = reader.value<std::uint32_t>();
+  if (combine > 1) Reader::fail("combine is neither 0 nor 1");
+  request.combine = combine == 1;
   const auto tables = reader.value<std::uint32_t>();
   request.seed = reader.value<std::uint64_t>();
   request.values = static_cast<WeightType>(reader.value<std::uint32_t>());

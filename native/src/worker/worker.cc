@@ -95,7 +95,6 @@ Worker::Worker(WorkerOptions options, std::unique_ptr<ClientTransport> transport
   for (const FeatureSpec& feature : options_.features) check_feature(feature, options_.tables.size());
   if (options_.trainer >= options_.trainers) throw std::invalid_argument("trainer must be below trainers");
   if (options_.staleness < 1) throw std::invalid_argument("staleness must be 1 or more");
-  if (options_.sync && options_.staleness != 1) throw std::invalid_argument("mode sync means staleness 1");
   if (!(options_.timeout.count() > 0) || options_.timeout.count() > 1e8) {
     throw std::invalid_argument("timeout_s must be above 0, and at most 1e8");
   }
@@ -108,7 +107,7 @@ void Worker::configure() {
                                    servers(),
                                    options_.trainers,
                                    options_.staleness,
-                                   options_.sync,
+                                   options_.combine,
                                    options_.seed,
                                    options_.tables,
                                    options_.wire_values};
@@ -294,7 +293,7 @@ void Worker::take_return(LookedUp& lookup) const {
 }
 
 // If some servers refuse a training lookup, the others must not count the batch as outstanding for ever.
-// Mode sync has no use for it: there a refusal ends the job, and a discard would wait for all trainers.
+// Where steps are combined it has no use: a refusal ends the job, and a discard would wait for all trainers.
 void Worker::give_back_partial(std::uint64_t batch, const std::vector<Reply>& replies) {
   std::vector<std::optional<Bytes>> frames(replies.size());
   bool any_ok = false;
@@ -307,7 +306,7 @@ void Worker::give_back_partial(std::uint64_t batch, const std::vector<Reply>& re
       frames[s] = drafted(DiscardRequest{batch}.encode());
     }
   }
-  if (any_ok && any_refused && !options_.sync) {
+  if (any_ok && any_refused && !options_.combine) {
     exchange(Channel::kLookup, MessageType::kDiscard, std::move(frames), options_.timeout);
   }
 }

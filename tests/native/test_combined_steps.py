@@ -1,7 +1,8 @@
-"""Mode sync: the trainers' gradients of a batch make one optimizer step."""
+"""Combined, the gradients of all trainers for a batch make one optimizer step."""
 
 import threading
 import uuid
+from collections import deque
 
 import numpy as np
 import pytest
@@ -42,10 +43,14 @@ def share(step: int, trainer: int, trainers: int) -> tuple[list[NDArray], list[N
     )
 
 
-def train(worker: _native.EmbeddingWorker, trainer: int, trainers: int) -> None:
+def train(worker: _native.EmbeddingWorker, trainer: int, trainers: int, staleness: int) -> None:
+    """Gradients that do not depend on what was read; up to `staleness` batches are read ahead."""
+    ahead: deque[_native.Lookup] = deque()
     for step in range(STEPS):
-        ids, offsets, gradients = share(step, trainer, trainers)
-        worker.update(worker.lookup(step, ids, offsets, training=True), gradients, 1.0 / trainers)
+        for later in range(step + len(ahead), min(step + staleness, STEPS)):
+            ids, offsets, _ = share(later, trainer, trainers)
+            ahead.append(worker.lookup(later, ids, offsets, training=True))
+        worker.update(ahead.popleft(), share(step, trainer, trainers)[2], 1.0 / trainers)
 
 
 def final_rows(worker: _native.EmbeddingWorker) -> list[NDArray[np.float32]]:
@@ -55,11 +60,11 @@ def final_rows(worker: _native.EmbeddingWorker) -> list[NDArray[np.float32]]:
     return found.pooled
 
 
-@pytest.mark.parametrize(("trainers", "servers"), [(2, 1), (3, 2)])
+@pytest.mark.parametrize(("trainers", "servers", "staleness"), [(2, 1, 1), (3, 2, 1), (2, 2, 4), (3, 1, 2)])
 def test_many_trainers_equal_one_with_the_whole_batch(
-    make_worker: MakeWorker, trainers: int, servers: int
+    make_worker: MakeWorker, trainers: int, servers: int, staleness: int
 ) -> None:
-    single = make_worker(tables=TABLES, sync=True)
+    single = make_worker(tables=TABLES, combine=True)
     for step in range(STEPS):
         ids, offsets, gradients = one_batch(step)
         single.update(single.lookup(step, ids, offsets, training=True), gradients, 1.0 / trainers)
@@ -72,7 +77,8 @@ def test_many_trainers_equal_one_with_the_whole_batch(
             servers=servers,
             trainer=t,
             trainers=trainers,
-            sync=True,
+            staleness=staleness,
+            combine=True,
             configure=t == 0,
         )
         for t in range(trainers)
@@ -81,7 +87,7 @@ def test_many_trainers_equal_one_with_the_whole_batch(
 
     def run(trainer: int) -> None:
         try:
-            train(workers[trainer], trainer, trainers)
+            train(workers[trainer], trainer, trainers, staleness)
         except BaseException as error:
             failures.append(error)
 
@@ -98,7 +104,7 @@ def test_many_trainers_equal_one_with_the_whole_batch(
     assert steps_of_many == steps_of_one
 
 
-def test_hybrid_takes_a_step_per_trainer(make_worker: MakeWorker) -> None:
+def test_what_is_not_combined_is_a_step_per_trainer(make_worker: MakeWorker) -> None:
     group = f"in-process:{uuid.uuid4()}"
     workers = [
         make_worker(transport=group, tables=TABLES, trainer=t, trainers=2, configure=t == 0) for t in range(2)
@@ -114,10 +120,10 @@ def test_hybrid_takes_a_step_per_trainer(make_worker: MakeWorker) -> None:
 def test_a_skipped_batch_counts_as_no_gradient(make_worker: MakeWorker) -> None:
     group = f"in-process:{uuid.uuid4()}"
     workers = [
-        make_worker(transport=group, tables=TABLES, trainer=t, trainers=2, sync=True, configure=t == 0)
+        make_worker(transport=group, tables=TABLES, trainer=t, trainers=2, combine=True, configure=t == 0)
         for t in range(2)
     ]
-    alone = make_worker(tables=TABLES, sync=True)
+    alone = make_worker(tables=TABLES, combine=True)
     ids, offsets, gradients = one_batch(0)
     lookups = [worker.lookup(0, ids, offsets, training=True) for worker in workers]
     discarding = threading.Thread(target=workers[1].discard, args=(lookups[1],))
@@ -131,7 +137,7 @@ def test_a_skipped_batch_counts_as_no_gradient(make_worker: MakeWorker) -> None:
 
 
 def test_a_trainer_that_never_sends_is_a_timeout(make_worker: MakeWorker) -> None:
-    worker = make_worker(tables=TABLES, trainer=0, trainers=2, sync=True, timeout_s=0.2)
+    worker = make_worker(tables=TABLES, trainer=0, trainers=2, combine=True, timeout_s=0.2)
     ids, offsets, gradients = one_batch(0)
     lookup = worker.lookup(0, ids, offsets, training=True)
     with pytest.raises(_native.TransportError, match=r"server rank 0: UPDATE: no answer within 0\.2"):
