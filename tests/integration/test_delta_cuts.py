@@ -45,7 +45,8 @@ def group(servers: int, trainers: int) -> list[_native.EmbeddingWorker]:
     workers = [
         _native.EmbeddingWorker(
             transport=name, servers=servers, tables=TABLES, features=list(range(len(TABLES))), trainer=t,
-            trainers=trainers, staleness=1, combine=True, seed=3, timeout_s=60.0, server_threads=1 + servers % 2,
+            trainers=trainers, staleness=1, combine=True, seed=3, timeout_s=60.0,
+            server_threads=1 + servers % 2,
         )
         for t in range(trainers)
     ]  # fmt: skip
