@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.harness import QUIET_CORES, until_quiet
+from benchmarks.study.figures import FIGURE_DELAY_MS
 from benchmarks.study.partitions import StudyStore
 from benchmarks.study.plan import ASYNC, DATA, HYBRID, SYNC, Setting, StudyData, configured, resolved
 from benchmarks.study.records import Record, Records, run_setting
 
 log = logging.getLogger(__name__)
 
-DELAYS_MS = (0.0, 0.2, 1.0, 5.0, 20.0)
+DELAYS_MS = (0.0, 0.2, 1.0, 5.0, FIGURE_DELAY_MS, 20.0)
 SETTINGS = (SYNC, HYBRID, ASYNC)
 DELAY_KEY = "simulated_network_delay_ms"  # of the section cluster
 BATCH = 1024  # samples of a step: 147 steps a seed, so that the longest delay is no matter of minutes
@@ -54,7 +55,7 @@ def measure(records: Records, store: StudyStore, rounds: int, tries: int, small:
     records.path.unlink(missing_ok=True)  # what was measured at another time is no round of this run
     data = _data()
     speeds = Speeds()
-    delays = (0.0, 1.0) if small else DELAYS_MS
+    delays = (0.0, FIGURE_DELAY_MS) if small else DELAYS_MS
     for number in range(rounds):
         for delay in delays:
             for setting in SETTINGS:
