@@ -9,6 +9,7 @@ from pathlib import Path
 from persia_core.checkpoint.contents import check_contents
 from persia_core.checkpoint.cut_chain import check_link, links_of, manifest_in
 from persia_core.checkpoint.layout import CUTS, is_embedding_part
+from persia_core.checkpoint.part_headers import header_is_whole
 from persia_core.config import ModelConfig
 from persia_core.errors import Corrupt
 from persia_core.handoff.layout import MANIFEST
@@ -101,7 +102,8 @@ def newest_whole_cut(
     """The cut to go on from, every byte of it and of what it follows checked; others are named and removed.
 
     `in_memory` says whether servers have the rows of an embedding part in memory. Where they have those of
-    all parts, nobody is going to read these, or what they follow, and only their sizes are checked.
+    all parts, nobody is going to read the rows of these, or of what they follow: only their sizes are checked
+    and their headers. A part with another header than its manifest says is read all the same.
 
     Also removed is what was not completed, so that nothing but older cuts are left beside the one returned.
     """
@@ -149,7 +151,7 @@ class CutReader:
             beneath = directory.parent / str(link.step)
             check_link(self._alone(beneath, unread), link, str(beneath / MANIFEST), str(directory))
         if unread:
-            log.info("the tables of %s are in memory: none of its %d parts is read", directory, len(tables))
+            log.info("the tables of %s are in memory: no row of its %d parts is read", directory, len(tables))
         return manifest
 
     def _alone(self, directory: Path, unread: bool) -> Manifest:
@@ -172,6 +174,6 @@ def _read_alone(directory: Path, unread: bool) -> Manifest:
             f"{path} is of a {manifest.kind}, expected a cut", "remove it; it was put there by hand"
         )
     check_contents(manifest, str(path))
-    names = [part.path for part in manifest.parts if unread and is_embedding_part(part.path)]
-    verify_parts(directory, manifest, names)
+    parts = [part.path for part in manifest.parts if unread and is_embedding_part(part.path)]
+    verify_parts(directory, manifest, [name for name in parts if header_is_whole(manifest, directory, name)])
     return manifest

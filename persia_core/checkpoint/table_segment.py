@@ -7,10 +7,10 @@ import json
 import struct
 from pathlib import Path
 
+from persia_core.checkpoint.part_headers import header_bytes
+
 _HEADER = struct.Struct("<8s6I9Q")
 _MAGIC, _VERSION, _WHOLE = b"PERSIATS", 1, 1
-_LENGTH = struct.Struct("<Q")
-_LONGEST_PART_HEADER = 16 << 20
 
 
 def segment_file(server: int) -> str:
@@ -42,9 +42,4 @@ def segment_has(path: Path, part: Path, servers: int, threads: int) -> bool:
 
 def _checksum_of(part: Path) -> str:
     """The checksum of its data that a part names in its header; raises ValueError, OSError."""
-    with part.open("rb") as file:
-        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
-        if length > _LONGEST_PART_HEADER:
-            raise ValueError(f"{part}: the header has {length} bytes")
-        metadata = json.loads(file.read(length)).get("__metadata__", {})
-    return str(metadata.get("data_xxh64"))
+    return str(json.loads(header_bytes(part)).get("__metadata__", {}).get("data_xxh64"))

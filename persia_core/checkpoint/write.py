@@ -17,7 +17,8 @@ from torch import nn
 
 from persia_core import __version__
 from persia_core.checkpoint.dense_state import save_dense
-from persia_core.checkpoint.layout import DENSE, OPTIMIZER, RUN, STATE, embedding_part
+from persia_core.checkpoint.layout import DENSE, OPTIMIZER, RUN, STATE, embedding_part, is_embedding_part
+from persia_core.checkpoint.part_headers import HEADERS, header_digests
 from persia_core.config import ModelConfig
 from persia_core.embedding.interface import Tables
 from persia_core.errors import DiskFull
@@ -130,6 +131,8 @@ def complete(
     with _whole_or_nothing(directory):
         with ThreadPoolExecutor(_HASHED_AT_ONCE) as pool:
             parts = list(pool.map(lambda name: part_of(directory, directory / name, rows[name]), rows))
+        if kind == "cut":  # a checkpoint is never gone on from by servers that have its rows already
+            details = {**details, HEADERS: header_digests(directory, filter(is_embedding_part, rows))}
         manifest = Manifest(
             kind=kind,
             digest=digest_of(parts),

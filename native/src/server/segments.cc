@@ -2,6 +2,8 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <system_error>
 
 #include "persia/server.h"
 #include "persia/table_segment.h"
@@ -65,6 +67,9 @@ std::optional<TableSet> Server::attached(const Configured& state, const std::vec
     ++segments_.refused;
     say("reloading " + counted(tables.size(), "table") + " from " + counted(paths.size(), "part") +
         ": the segment " + path.string() + " " + refused.what());
+    // Whoever starts this server again spares parts that a segment stands for: not for one that does not.
+    std::error_code ignored;
+    std::filesystem::remove(path, ignored);
     return std::nullopt;
   }
   ++segments_.attached;
