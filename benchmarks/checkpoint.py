@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks import report
 from benchmarks.checkpoint_limits import BareS3, credentials, read_files, seconds, write_files
 from benchmarks.checkpoint_tables import SERVERS, Snapshot, filled, row_bytes_of_file, snapshot, tables
+from benchmarks.checkpoint_warm import WarmTables, warm_round
 from benchmarks.harness import QUIET_CORES, Result, until_quiet
 from persia_core import _native
 from persia_core.handoff.manifest import Lineage, Manifest, Part, digest_of, part_of
@@ -120,7 +121,9 @@ def directory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
-def figures_of(tmpfs: list[Values], s3: list[Values], snapshots: list[Snapshot]) -> dict[str, float]:
+def figures_of(
+    tmpfs: list[Values], s3: list[Values], snapshots: list[Snapshot], warm: list[Values]
+) -> dict[str, float]:
     """Medians over rounds; a ratio is of two values of one round."""
 
     def ratio(rounds: list[Values], limit: str, *ours: str) -> float:
@@ -138,6 +141,10 @@ def figures_of(tmpfs: list[Values], s3: list[Values], snapshots: list[Snapshot])
         "restore_resharded_vs_limit": ratio(tmpfs, "read", "restore resharded"),
         "save_s3_vs_limit": ratio(s3, "upload", "save"),
         "restore_s3_vs_limit": ratio(s3, "download", "restore"),
+        "warm_restart_vs_reload": ratio(warm, "disk", "warm"),
+        "warm_restart_vs_reload_with_digests": ratio(warm, "disk with digests", "warm"),
+        "warm_restart_vs_reload_s3": ratio(warm, "s3", "warm"),
+        "warm_restart_s": statistics.median(each["warm"] for each in warm),
         "save_tmpfs_gb_per_s": rate("save"),
         "restore_tmpfs_gb_per_s": rate("restore"),
         "training_pause_s": statistics.median(each.pause_s for each in snapshots),
@@ -148,6 +155,34 @@ def figures_of(tmpfs: list[Values], s3: list[Values], snapshots: list[Snapshot])
 
 def _once(work: Callable[[], Result]) -> Callable[[int], Result]:
     return lambda _: work()
+
+
+def over_s3(size: Size, rounds: int, others: list[float]) -> tuple[list[Values], list[Values]]:
+    """The rounds through a local endpoint, and those of restarts; `others` gets a value for each of them."""
+    from persia_core.handoff.s3_store import S3Store
+    from tests.support.s3_server import s3_server
+
+    rows = size.s3_bytes // row_bytes_of_file()
+    with directory() as logs, credentials(), s3_server(logs / "s3.log") as endpoint, directory() as segments:
+        bare = BareS3(endpoint, _BUCKET)
+        bare.make_bucket()
+
+        def of_each_round(name: str, work: Callable[[int], Values]) -> list[Values]:
+            found = []
+            for number in range(rounds):
+                there = until_quiet(_once(partial(work, number)), 1)
+                found.append(there.result)
+                others.append(there.others_cores)
+                log.info("%s: round %d of %d: others used %.2f cores", name, number + 1, rounds, others[-1])
+                bare.clear()
+            return found
+
+        worker = filled(rows)
+        s3 = of_each_round("S3", partial(s3_round, worker, rows, bare, endpoint))
+        del worker
+        warm, store = WarmTables(rows, segments), S3Store(f"s3://{_BUCKET}", endpoint)
+        restart = partial(warm_round, warm, store, _manifest)
+        return s3, of_each_round("restart", lambda number: restart(f"{_PREFIX}warm-{number}/"))
 
 
 def main() -> None:
@@ -165,14 +200,13 @@ def main() -> None:
 
     notes: list[str] = []
     tmpfs: list[Values] = []
-    s3: list[Values] = []
     snapshots: list[Snapshot] = []
     others: list[float] = []
 
     rows = size.table_bytes // row_bytes_of_file()
     worker = filled(rows)
     for number in range(rounds):
-        quiet = until_quiet(lambda _: tmpfs_round(worker, rows), size.tries)
+        quiet = until_quiet(_once(partial(tmpfs_round, worker, rows)), size.tries)
         tmpfs.append(quiet.result)
         others.append(quiet.others_cores)
         log.info("tmpfs: round %d of %d: others used %.2f cores", number + 1, rounds, quiet.others_cores)
@@ -185,25 +219,15 @@ def main() -> None:
         log.info("snapshot: round %d of %d: others used %.2f cores", number + 1, rounds, snapped.others_cores)
     del worker
 
-    from tests.support.s3_server import s3_server
-
-    rows = size.s3_bytes // row_bytes_of_file()
-    worker = filled(rows)
-    with directory() as logs, credentials(), s3_server(logs / "s3.log") as endpoint:
-        bare = BareS3(endpoint, _BUCKET)
-        bare.make_bucket()
-        for number in range(rounds):
-            there = until_quiet(_once(partial(s3_round, worker, rows, bare, endpoint, number)), 1)
-            s3.append(there.result)
-            others.append(there.others_cores)
-            log.info("S3: round %d of %d: others used %.2f cores", number + 1, rounds, there.others_cores)
+    s3, restarts = over_s3(size, rounds, others)
 
     if (worst := max(others)) > QUIET_CORES:
         notes.append(f"others used up to {worst:.2f} cores during a round that was kept")
-    figures = figures_of(tmpfs, s3, snapshots)
+    figures = figures_of(tmpfs, s3, snapshots, restarts)
     samples = {
         "tmpfs": tmpfs,
         "s3": s3,
+        "restarts": restarts,
         "snapshots": [vars(each) for each in snapshots],
         "others_cores": others,
     }

@@ -35,21 +35,21 @@ def row_bytes_of_file() -> int:
     return 8 + 4 * (DIM + DIM) + 8
 
 
-def tables(rows: int, servers: int) -> _native.EmbeddingWorker:
-    """Empty ones, on servers in this process with one thread each."""
+def tables(rows: int, servers: int, segments: Path | None = None) -> _native.EmbeddingWorker:
+    """Empty ones, on servers in this process with one thread each, which keep them in `segments`."""
     table = table_of(rows, DIM, rowwise=False)
     table["capacity_bytes"] = rows * row_bytes(DIM, rowwise=False)  # on each server: none evicts
     worker = _native.EmbeddingWorker(
         transport="in-process", servers=servers, tables=[table], features=[0], trainer=0, trainers=1,
-        staleness=1, combine=False, seed=SEED, timeout_s=_TIMEOUT_S,
+        staleness=1, combine=False, seed=SEED, timeout_s=_TIMEOUT_S, segments=str(segments or ""),
     )  # fmt: skip
     worker.configure()
     return worker
 
 
-def filled(rows: int) -> _native.EmbeddingWorker:
-    """Tables that hold `rows` rows."""
-    worker = tables(rows, SERVERS)
+def filled(rows: int, segments: Path | None = None) -> _native.EmbeddingWorker:
+    """Tables that hold `rows` rows; `segments` is that of `tables`."""
+    worker = tables(rows, SERVERS, segments)
     for batch, start in enumerate(range(0, rows, _FILL), 1):
         ids = ids_of(np.arange(start, min(start + _FILL, rows)))
         worker.discard(worker.lookup(batch, [ids], [_offsets(len(ids))], training=True))

@@ -163,6 +163,8 @@ class EmbeddingWorker:
         delay_s: float = 0.0,
         # How rows and gradients travel: "float32", "bfloat16" or "float16". The same for all trainers.
         wire_values: str = "float32",
+        # Of servers in this process: the directory for segments; an MPI server has an option of its own.
+        segments: str = "",
     ) -> None: ...
     def configure(self) -> None:
         """Tell every server its tables. One trainer calls it once, before any other call of any trainer."""

@@ -34,10 +34,11 @@ using MaskArray = nb::ndarray<nb::numpy, bool, nb::ndim<2>>;
 constexpr const char* kInProcess = "in-process";
 
 std::unique_ptr<ClientTransport> connect(const std::string& transport, std::uint32_t servers,
-                                         std::uint32_t threads, std::uint32_t number,
-                                         std::uint32_t under_way) {
+                                         std::uint32_t threads, std::uint32_t number, std::uint32_t under_way,
+                                         const std::string& segments) {
   if (servers < 1 || servers > 65536) throw std::invalid_argument("servers must be from 1 to 65536");
-  if (transport == kInProcess) return InProcessGroup::create(servers, threads)->connect(under_way);
+  if (transport == kInProcess) return InProcessGroup::create(servers, threads, segments)->connect(under_way);
+  if (!segments.empty()) throw std::invalid_argument("segments are for the transport in-process alone");
   const std::string named = std::string(kInProcess) + ":";
   if (transport.starts_with(named))
     return InProcessGroup::open(transport, servers, threads)->connect(under_way);
@@ -52,7 +53,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
                  const std::vector<nb::dict>& tables, const std::vector<nb::object>& features,
                  std::uint32_t trainer, std::uint32_t trainers, std::uint32_t staleness, bool combine,
                  std::uint64_t seed, double timeout_s, std::uint32_t server_threads, std::uint32_t number,
-                 double delay_s, const std::string& wire_values) {
+                 double delay_s, const std::string& wire_values, const std::string& segments) {
   if (!(delay_s >= 0) || delay_s > 1e8) throw std::invalid_argument("delay_s must be from 0 to 1e8");
   WorkerOptions options;
   for (const nb::dict& table : tables) options.tables.push_back(table_from_dict(table));
@@ -65,7 +66,7 @@ void make_worker(Worker* at, const std::string& transport, std::uint32_t servers
   options.seed = seed;
   options.wire_values = weight_type_named(wire_values, "wire_values");
   options.timeout = std::chrono::duration<double>(timeout_s);
-  auto carrier = delay_replies(connect(transport, servers, server_threads, number, staleness),
+  auto carrier = delay_replies(connect(transport, servers, server_threads, number, staleness, segments),
                                std::chrono::duration<double>(delay_s));
   new (at) Worker(std::move(options), std::move(carrier));
 }
@@ -288,7 +289,7 @@ void bind_worker(nb::module_& module) {
            nb::arg("tables"), nb::arg("features"), nb::arg("trainer"), nb::arg("trainers"),
            nb::arg("staleness"), nb::arg("combine"), nb::arg("seed"), nb::arg("timeout_s"),
            nb::arg("server_threads") = 1, nb::arg("number") = 0, nb::arg("delay_s") = 0.0,
-           nb::arg("wire_values") = "float32")
+           nb::arg("wire_values") = "float32", nb::arg("segments") = "")
       .def("configure", &Worker::configure, release)
       .def("lookup", &lookup, nb::arg("batch"), nb::arg("ids"), nb::arg("offsets"), nb::arg("training"),
            nb::arg("buffers").noconvert() = nb::none())

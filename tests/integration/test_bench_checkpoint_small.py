@@ -16,6 +16,10 @@ FIGURES = {
     "restore_resharded_vs_limit",
     "save_s3_vs_limit",
     "restore_s3_vs_limit",
+    "warm_restart_vs_reload",
+    "warm_restart_vs_reload_with_digests",
+    "warm_restart_vs_reload_s3",
+    "warm_restart_s",
     "save_tmpfs_gb_per_s",
     "restore_tmpfs_gb_per_s",
     "training_pause_s",
@@ -34,5 +38,5 @@ def test_the_checkpoint_benchmark_writes_all_figures(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "checkpoint.json").read_text(encoding="utf-8"))
     assert result["figures"].keys() == FIGURES
     assert all(math.isfinite(value) and value > 0 for value in result["figures"].values())
-    assert result["samples"].keys() == {"tmpfs", "s3", "snapshots", "others_cores"}
+    assert result["samples"].keys() == {"tmpfs", "s3", "restarts", "snapshots", "others_cores"}
     assert set(Path("/dev/shm").glob("persia-bench-*")) <= before  # noqa: S108

@@ -114,10 +114,11 @@ class Client final : public ClientTransport {
 
 class Group final : public InProcessGroup, public std::enable_shared_from_this<Group> {
  public:
-  Group(std::uint32_t servers, std::uint32_t threads)
+  Group(std::uint32_t servers, std::uint32_t threads, const std::filesystem::path& segments = {})
       : threads_of_server_(threads), buffered_(servers), requests_(servers), ended_(servers) {
     for (std::uint32_t s = 0; s < servers; ++s)
-      servers_.push_back(std::make_unique<Server>(s, ServerOptions{.threads = threads}));
+      servers_.push_back(
+          std::make_unique<Server>(s, ServerOptions{.threads = threads, .segments = segments}));
     for (std::uint32_t s = 0; s < servers; ++s) threads_.emplace_back([this, s] { run(s); });
   }
   ~Group() override {
@@ -228,8 +229,9 @@ std::optional<Bytes> Client::receive(std::uint32_t server, Channel channel, Dead
 
 }  // namespace
 
-std::shared_ptr<InProcessGroup> InProcessGroup::create(std::uint32_t servers, std::uint32_t threads) {
-  return std::make_shared<Group>(servers, threads);
+std::shared_ptr<InProcessGroup> InProcessGroup::create(std::uint32_t servers, std::uint32_t threads,
+                                                       const std::filesystem::path& segments) {
+  return std::make_shared<Group>(servers, threads, segments);
 }
 
 std::shared_ptr<InProcessGroup> InProcessGroup::open(const std::string& name, std::uint32_t servers,
