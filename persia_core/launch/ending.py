@@ -27,13 +27,25 @@ def end_job(process: "subprocess.Popen[str]", run_dir: Path) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+    end_survivors(run_dir)
+
+
+def end_survivors(run_dir: Path) -> set[int]:
+    """End what carries the run directory in its environment; returns the processes that did.
+
+    They outlive a launcher that was killed together with mpiexec, for as long as they take to end. A retry
+    must not begin before: they write to the run directory and to the same segments.
+    """
+    found: set[int] = set()
     deadline = time.monotonic() + RANKS_END_WITHIN_S
     while survivors := list(processes_of(run_dir)):
+        found.update(survivors)
         late = time.monotonic() > deadline
         for pid in survivors:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.1)
+    return found
 
 
 def processes_of(run_dir: Path) -> Iterator[int]:

@@ -25,6 +25,7 @@ from persia_core.handoff.layout import MANIFEST, check_ds, check_name
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.transfer import download_and_verify
 from persia_core.launch.directory_lock import LOCK, shared
+from persia_core.launch.ending import end_survivors
 from persia_core.launch.job import JOB_FILE, PARENTS, Job, job_id
 from persia_core.launch.mpi import run_job
 from persia_core.launch.published import published_metrics, without_bulk
@@ -91,6 +92,8 @@ def _train(
     work, run = work_dir(), run_dir.name
     parent_prefix = parent.prefix if parent is not None else None
     segments = TableSegments(config, run_dir)
+    if survivors := end_survivors(run_dir):
+        log.warning("a killed job of this run had left processes behind, ended now: %s", sorted(survivors))
     if finished := _finished(run_dir, config, parent_prefix):
         segments.remove()  # the job may have died after it had left its checkpoint
         log.info("run %s is finished already: %s", run, run_dir)

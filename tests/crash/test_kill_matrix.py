@@ -14,6 +14,7 @@ import signal
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from persia_core.config import ModelConfig, parse_config
@@ -26,11 +27,13 @@ from persia_core.handoff.models import version_names
 from persia_core.handoff.pointer import CANDIDATE, read_pointer
 from persia_core.handoff.s3_store import S3Store
 from persia_core.handoff.transfer import upload_parts
-from persia_core.launch.leftovers import TABLES, find_leftovers
+from persia_core.launch.ending import processes_of
+from persia_core.launch.leftovers import SEGMENTS, TABLES, find_leftovers
+from persia_core.launch.rank_process import rank_processes
 from persia_core.phases import Phase
 from tests.integration.test_oracle import every_kind
 from tests.support import runs
-from tests.support.crash import CrashJob
+from tests.support.crash import CrashJob, Outcome, wait_until
 from tests.support.faulty_proxy import Fault, Request, faulty_proxy
 from tests.support.hashed import write_hashed_partition
 from tests.support.small_config import small_rows
@@ -153,7 +156,7 @@ def test_whatever_dies_wherever_nothing_is_lost(world: World, case: Case) -> Non
     check_trains_to_the_end(world, job)
 
 
-def check_trains_to_the_end(world: World, job: CrashJob) -> None:
+def check_trains_to_the_end(world: World, job: CrashJob) -> Outcome:
     job.start()
     outcome = job.finish()
     assert outcome.code == ExitCode.OK, outcome.said[-4000:]
@@ -163,6 +166,35 @@ def check_trains_to_the_end(world: World, job: CrashJob) -> None:
     job.check_nothing_is_left()
     job.check_no_partial_checkpoint()
     assert not list((world.home / "memory").iterdir()), "tables were left in memory"
+    return outcome
+
+
+def test_what_outlives_the_launcher_and_mpiexec_is_ended_by_the_next_job(world: World) -> None:
+    job = CrashJob(world.home, world.config, DAYS[1], "alone")
+    job.start(hold_at=Phase.CUT_SAVED)
+    job.wait_until_held()
+    (tables,) = (world.home / "memory").iterdir()
+    shared_memory = job.segments()
+    assert shared_memory is not None
+    server = next(each.pid for each in rank_processes(job.run_dir) if each.rank == 1)
+    parent = psutil.Process(server).ppid()
+    mpiexec = psutil.Process(parent).ppid()
+    for pid in (server, parent, mpiexec, job.pid):  # stopped first: none sees another one end
+        os.kill(pid, signal.SIGSTOP)
+    for pid in (parent, mpiexec, job.pid):
+        os.kill(pid, signal.SIGKILL)
+    assert job.finish().code == -signal.SIGKILL
+    # All others end by themselves. That one is stopped, and has nobody left who would end it.
+    wait_until(lambda: list(processes_of(job.run_dir)) == [server], "only the stopped server was left")
+    found = {each.path: each.kind for each in find_leftovers(world.home / "work")}
+    assert found[tables] == TABLES
+    # Another job of this host may remove it first, as it should.
+    assert not shared_memory.exists() or found[shared_memory] == SEGMENTS
+    said = check_trains_to_the_end(world, job).said
+    ended = f"a killed job of this run had left processes behind, ended now: [{server}]"
+    assert said.index(ended) < said.index("goes on from step"), "it was ended first"
+    assert "2 of 2 servers re-attached" in said
+    assert not shared_memory.exists()
 
 
 def test_servers_re_attach_to_their_tables_and_read_parts_where_a_segment_is_torn(world: World) -> None:
