@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test native-tests slurm-tests postgres-tests monitoring-tests fuzz-build fuzz fuzz-corpus up down status lint types format \
-    bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve crash-tests soak gpu-checks check clean
+    bench-store bench-spark bench-train bench-modes bench-checkpoint bench-serve crash-tests killed-auc soak gpu-checks check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -157,6 +157,9 @@ bench-serve: setup ## answers of `persia serve` under load, and its start; needs
 crash-tests: setup ## kill every role at every phase, and fail every call of the store (SEED=n; about two hours)
 	@PERSIA_CRASH_CASES=all PERSIA_CRASH_SEED=$(SEED) $(BIN)/python -m pytest --timeout=900 tests/crash \
 	    tests/integration/test_train_publish_faults.py
+
+killed-auc: setup ## the AUC of hybrid runs after kills beside undisturbed ones (SMALL=1: the size of the suite)
+	@$(BIN)/python -m benchmarks.killed_hybrid $(if $(SMALL),--small) $(ARGS)
 
 soak: setup ## training with a random kill every minute (MINUTES=30 SEED=n): what survives
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) --seed $(SEED) $(ARGS)
