@@ -55,12 +55,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="days, with labels and rows of their own")
     parser.add_argument("--kills", type=int, default=3, help="of each killed run")
     parser.add_argument("--small", action="store_true", help="the size of the test suite")
-    parser.add_argument("--result", type=Path, default=report.RESULTS / f"{NAME}.json")
+    parser.add_argument("--result", type=Path, help="file for the result")
     arguments = parser.parse_args()
     size = SUITE if arguments.small else LONG
     seeds = [of_seed(seed, arguments.kills, size) for seed in range(1, arguments.seeds + 1)]
     figures = figures_of(seeds, arguments.kills)
-    report.write(arguments.result, figures, {"seeds": seeds}, [], report.make_command("killed-auc"))
+    folder = report.PROJECT / "build" / "bench" / "small" if arguments.small else report.RESULTS
+    path = arguments.result or folder / f"{NAME}.json"
+    report.write(path, figures, {"seeds": seeds}, [], report.make_command("killed-auc"))
     report.print_table(NAME, ["", ""], [[name, f"{value:.6g}"] for name, value in figures.items()])
     difference = abs(figures["auc_killed_less_undisturbed"])
     if difference > ALLOWED:
