@@ -12,9 +12,10 @@ def _add_clean(commands: Commands) -> None:
         "clean",
         help=summary,
         description=f"{summary}: segments of shared memory with mpiexec's session, run directories whose "
-        "training did not come to an end, parent checkpoints, and tables in memory of runs that no job "
-        "trains. Never what a living job uses, and no "
-        "finished run. A run that is removed begins anew when it is tried again.",
+        "training did not come to an end, parent checkpoints, tables in memory of runs that no job "
+        "trains, and what was kept of published runs for retention.run_files_days. Never what a living job "
+        "uses, and no finished run that is not published. A run that is removed begins anew when it is tried "
+        "again.",
     )
     parser.add_argument("--yes", action="store_true", help="remove it; without this, it is only shown")
     parser.set_defaults(run=_clean)

@@ -16,12 +16,13 @@ from persia_core.launch.backends.choose import client_of
 from persia_core.launch.backends.interface import BackEndClient, JobStatus
 from persia_core.launch.job import job_id
 from persia_core.launch.job_directory import JobDirectory
+from persia_core.launch.kept_runs import keep_files
 
 log = logging.getLogger(__name__)
 
 
 class RunEnd(BaseModel):
-    """`was` is the phase of the job before it was ended; `removed` are directories on this host."""
+    """`was` is the phase of the job before it was ended; `removed` and `kept` are paths on this host."""
 
     job: str
     was: str
@@ -50,7 +51,8 @@ def show_job(config: ModelConfig, ds: str, run: str) -> JobView:
 def end_run(config: ModelConfig, store: ObjectStore, ds: str, run: str) -> RunEnd:
     """End the job of a run, and remove its files if a version was published from it.
 
-    The files of a run that is not published stay: the failed task can be cleared, and goes on from them.
+    But for what people look at later, which stays for `retention.run_files_days`. The files of a run that is
+    not published stay: the failed task can be cleared, and goes on from them.
     `run` may be empty, when nothing was submitted: then there is nothing to do.
     """
     if not run:
@@ -59,16 +61,21 @@ def end_run(config: ModelConfig, store: ObjectStore, ds: str, run: str) -> RunEn
     if status.active:
         log.info("ending job %s", job.name)
         client.cancel(job)
-    directories = [run_directory(work_dir(), config.name, ds, run).absolute(), job.path]
-    there = [directory for directory in directories if directory.exists()]
+    run_dir = run_directory(work_dir(), config.name, ds, run).absolute()
     published = version_of_checkpoint(store, config.name, checkpoint_prefix(config.name, ds, run))
     if published is None:
         log.info("run %s is not published: its files stay for the task to be cleared", run)
-        return RunEnd(job=job.name, was=status.phase, removed=[], kept=[str(path) for path in there])
-    for directory in there:
-        shutil.rmtree(directory, ignore_errors=True)
-    log.info("run %s is published as %s; removed %d working directories", run, published, len(there))
-    return RunEnd(job=job.name, was=status.phase, removed=[str(path) for path in there], kept=[])
+        there = [str(path) for path in (run_dir, job.path) if path.exists()]
+        return RunEnd(job=job.name, was=status.phase, removed=[], kept=there)
+    removed, kept = keep_files(run_dir, published, config.retention)
+    if job.path.exists():
+        shutil.rmtree(job.path, ignore_errors=True)
+        removed.append(job.path)
+    log.info(
+        "run %s is published as %s; removed %d files and directories, logs and curves kept: %s",
+        *(run, published, len(removed), ", ".join(map(str, kept)) or "none"),
+    )
+    return RunEnd(job=job.name, was=status.phase, removed=[*map(str, removed)], kept=[*map(str, kept)])
 
 
 def _look(config: ModelConfig, ds: str, run: str) -> tuple[BackEndClient, JobDirectory, JobStatus]:

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,6 +14,7 @@ from persia_core.launch import segments
 from persia_core.launch.directory_lock import Locked, is_locked, locked
 from persia_core.launch.ending import processes_of
 from persia_core.launch.job import JOB_FILE, PARENTS, Job
+from persia_core.launch.kept_runs import directory_bytes, expired_runs, is_expired
 from persia_core.launch.table_segments import abandoned_tables, remove_abandoned_tables
 
 
@@ -29,6 +31,7 @@ class Leftover(BaseModel):
 SEGMENTS = "shared memory and session of a dead job"
 RUN = "run directory of a dead job"
 PARENT = "parent checkpoint that was being fetched or used"
+KEPT_TOO_LONG = "logs and curves of a published run whose time is over"
 TABLES = "tables in memory of a run that no job trains"
 
 
@@ -36,13 +39,14 @@ def find_leftovers(work: Path) -> list[Leftover]:
     """All of this user's segments, and what lies under `work`; nothing that a living job uses.
 
     A run directory is left over if its training has not come to an end and nobody trains on: a finished one
-    is waiting to be published.
+    is waiting to be published. What is kept of one that was published is left over when its time is over.
     """
     found = [(SEGMENTS, path) for path in segments.abandoned()]
     found += [(RUN, path) for path in _dead_runs(work)]
+    found += [(KEPT_TOO_LONG, path) for path in expired_runs(work, datetime.now(UTC))]
     found += [(PARENT, path) for path in _directories(work / PARENTS) if not is_locked(path)]
     found += [(TABLES, path) for path in abandoned_tables(work, _table_roots(work))]
-    return [Leftover(kind=kind, path=path, bytes=_size(path)) for kind, path in found]
+    return [Leftover(kind=kind, path=path, bytes=directory_bytes(path)) for kind, path in found]
 
 
 def remove(leftover: Leftover) -> bool:
@@ -53,6 +57,8 @@ def remove(leftover: Leftover) -> bool:
         return remove_abandoned_tables(leftover.path)
     with contextlib.suppress(Locked), locked(leftover.path):
         if leftover.kind == RUN and not _is_dead(leftover.path):
+            return False
+        if leftover.kind == KEPT_TOO_LONG and not is_expired(leftover.path, datetime.now(UTC)):
             return False
         shutil.rmtree(leftover.path)
         return True
@@ -82,11 +88,3 @@ def _is_dead(run_dir: Path) -> bool:
 
 def _directories(root: Path) -> list[Path]:
     return sorted(path for path in root.glob("*") if path.is_dir() and not path.is_symlink())
-
-
-def _size(directory: Path) -> int:
-    total = 0
-    for path in directory.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.lstat().st_size
-    return total

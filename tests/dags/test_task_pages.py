@@ -8,8 +8,11 @@ from fastapi.testclient import TestClient
 
 from persia_core.airflow import links
 from persia_core.airflow.pages import ranks
+from persia_core.checkpoint.layout import TENSORBOARD
+from persia_core.config.retention import Retention
 from persia_core.handoff.layout import data_docs_prefix
 from persia_core.handoff.local_store import LocalStore
+from persia_core.launch.kept_runs import keep_files
 from persia_core.launch.rank_process import LOGS, PROCESSES, RankProcess
 from tests.support.airflow_pages import login, pages, write_project
 from tests.support.runs import small_config
@@ -102,6 +105,20 @@ def test_each_rank_has_its_log_and_how_it_ended(client: TestClient, run_dir: Pat
     assert log.text == "<b>trainer 0</b> says é\n"
     assert log.headers["content-type"] == "text/plain; charset=utf-8"
     assert log.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_published_run_has_its_pages_too(client: TestClient, run_dir: Path) -> None:
+    (run_dir / TENSORBOARD).mkdir()
+    (run_dir / "checkpoint").mkdir()
+    before, curves = (client.get(address).text for address in links.of_run(MODEL, DS, RUN, None).values())
+    removed, kept = keep_files(run_dir, f"{DS}-0123456789ab", Retention())
+    assert ([path.name for path in removed], kept) == (["checkpoint"], [run_dir])
+    assert "ended with exit code 0" in before and "trainer-0.log" in before
+    after = [client.get(address).text for address in links.of_run(MODEL, DS, RUN, None).values()]
+    assert after == [before, curves]
+    assert (
+        client.get(f"{links.of_run(MODEL, DS, RUN, None)['Logs by rank']}/trainer-0.log").status_code == 200
+    )
 
 
 def test_only_logs_of_the_run_are_read(client: TestClient, run_dir: Path, tmp_path: Path) -> None:

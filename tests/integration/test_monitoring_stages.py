@@ -13,6 +13,8 @@ from persia_core.config import parse_config
 from persia_core.exit_codes import ExitCode
 from persia_core.handoff.layout import version_prefix
 from persia_core.handoff.local_store import LocalStore
+from persia_core.launch.kept_runs import KEPT
+from persia_core.launch.leftovers import find_leftovers
 from tests.support.hashed import write_hashed_partition
 from tests.support.small_config import small_config, small_rows
 
@@ -54,7 +56,7 @@ def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     document: dict[str, Any] = small_config().model_dump(mode="json")
     document["training"] |= {
         "global_batch_size": BATCH, "epochs": EPOCHS, "staleness": 3,
-        "model_args": {"bottom_mlp": [8], "top_mlp": [8]},
+        "model_args": {"bottom_mlp": [8], "top_mlp": [8]}, "tensorboard": True,
     }  # fmt: skip
     document |= {
         "cluster": {"servers": 2, "trainers": TRAINERS},
@@ -69,6 +71,33 @@ def document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return document
 
 
+def files_of(run_dir: Path) -> dict[str, bytes]:
+    """But for the lock, and what only says for how long they are kept."""
+    files = {str(path.relative_to(run_dir)): path for path in run_dir.rglob("*") if path.is_file()}
+    return {name: path.read_bytes() for name, path in files.items() if name not in (".lock", KEPT)}
+
+
+def publish_and_clean_up(config: Path, day: tuple[str, ...], run_dir: Path) -> None:
+    """What a run leaves when it is published; and the run is done, whoever asks for it again."""
+    result = config.with_name("end.json")
+    end = ("job", "end", *day, "--result-file", str(result))
+    before = files_of(run_dir)
+    assert persia(config, *end) == ExitCode.OK
+    assert files_of(run_dir) == before, "it is not published yet"
+    assert persia(config, "publish", *day) == ExitCode.OK
+    assert persia(config, *end) == ExitCode.OK
+    shown = {n: d for n, d in before.items() if n.startswith(("logs/", "processes/", "tensorboard/"))}
+    assert {"logs/trainer-0.log", "logs/trainer-1.log", "logs/embedding-server-1.log"} <= shown.keys()
+    assert any("tfevents" in name for name in shown)
+    shown["metrics.jsonl"] = before["metrics.jsonl"]
+    assert files_of(run_dir) == shown
+    assert json.loads(result.read_text())["kept"] == [str(run_dir)]
+    assert run_dir not in {each.path for each in find_leftovers(run_dir.parents[2])}, "persia clean leaves it"
+    assert persia(config, "train", *day, "--cold-start") == ExitCode.OK
+    assert persia(config, "publish", *day) == ExitCode.OK
+    assert files_of(run_dir) == shown
+
+
 def test_from_training_to_the_champion(
     document: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -76,7 +105,7 @@ def test_from_training_to_the_champion(
     config.write_text(yaml.safe_dump(document))
     kept = keep_cuts(monkeypatch)
 
-    day = ["--ds", DS, "--run", "monday"]
+    day = ("--ds", DS, "--run", "monday")
     assert persia(config, "train", *day, "--cold-start") == ExitCode.OK
     assert persia(config, "train", *day, "--cold-start") == ExitCode.OK  # a finished run is not counted again
     run_dir = next((tmp_path / "home" / "work").glob(f"*/ds={DS}/monday"))
@@ -100,7 +129,7 @@ def test_from_training_to_the_champion(
     assert found.of("checkpoint_pause_seconds_total") >= found.of("checkpoint_longest_pause_seconds") > 0
     assert found.of("training_rank_failures_total", role="trainer", how="died") == 0
 
-    assert persia(config, "publish", *day) == ExitCode.OK
+    publish_and_clean_up(config, day, run_dir)
     [version] = [path.name for path in (tmp_path / "store" / "models" / "small" / "versions").iterdir()]
     prefix = tmp_path / "store" / version_prefix("small", version)
     files = [path for path in prefix.rglob("*") if path.is_file() and path.name != "manifest.json"]

@@ -111,7 +111,8 @@ def housekeeping(folder: Path) -> DAG:
             command=["clean", "{{ '--yes' if params.apply else '' }}"],
             has_result=False,
             execution_timeout=TIMEOUT,
-            doc_md="Removes what killed jobs left on this host: working directories and shared memory. "
+            doc_md="Removes what killed jobs left on this host, working directories and shared memory, and "
+            "logs and curves of published runs after `retention.run_files_days`. "
             "On several hosts, run `persia clean` on each by cron.",
         )
     return dag

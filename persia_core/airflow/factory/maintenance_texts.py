@@ -17,8 +17,8 @@ HOUSEKEEPING = """
 ### Housekeeping
 
 Every day: versions and checkpoints that the retention policy no longer keeps (`retire`), uploads that were
-begun and never finished (`sweep`), and what killed jobs left on this host (`clean`). All of it may run at any
-time, also beside a training run.
+begun and never finished (`sweep`), and what killed jobs left on this host, with logs and curves of published
+runs whose time is over (`clean`). All of it may run at any time, also beside a training run.
 """
 
 BOOTSTRAP = """

@@ -74,7 +74,8 @@ TASKS = {
     ),
     names.CLEAN_UP: (
         "Runs whatever became of the run. Ends the training job if it still runs. Removes the working "
-        "files of a published run; those of a run that is not published stay, so that its failed task can"
+        "files of a published run, but for logs by rank and curves, which stay for the days of "
+        "`retention.run_files_days`; those of a run that is not published stay, so that its failed task can"
         " be cleared."
     ),
 }

@@ -1,12 +1,12 @@
 """The ranks of a training run, by the files in its run directory."""
 
-import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from persia_core.launch import log_end
 from persia_core.launch.rank_process import LOGS, RankProcess, log_of, rank_processes
 
 MAX_BYTES = 4 << 20  # of a log that are shown
@@ -39,15 +39,7 @@ def end_of_log(run_dir: Path, name: str) -> bytes:
     """The last MAX_BYTES of a log, from the beginning of a line. FileNotFoundError if there is none."""
     if name not in {log.name for log in rank_logs(run_dir)}:
         raise FileNotFoundError(name)
-    descriptor = os.open(run_dir / LOGS / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        size = os.fstat(descriptor).st_size
-        file.seek(max(0, size - MAX_BYTES))
-        data = file.read(MAX_BYTES)
-    if size <= MAX_BYTES:
-        return data
-    whole = data.partition(b"\n")[2]
-    return b"(the first %d bytes are left out)\n" % (size - len(whole)) + whole
+    return log_end.end_of_log(run_dir / LOGS / name, MAX_BYTES)
 
 
 def _processes(run_dir: Path) -> list[RankProcess]:
