@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 MAX_CORES = 16
 LOCAL = "local"
+MEMORY = "2g"  # heap of the driver
 
 Settings = dict[str, bool | float | int | str | None]
 
@@ -24,7 +25,7 @@ def spark_session(
     scratch: Path,
     *,
     cores: int | None = None,
-    memory: str = "2g",
+    memory: str = MEMORY,
     master: str = LOCAL,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[Any]:
@@ -74,12 +75,7 @@ def _settings(scratch: Path) -> Settings:
 
 
 def _launch_settings(scratch: Path, master: str, cores: int | None, memory: str) -> Settings:
-    common: Settings = {
-        "spark.driver.memory": memory,
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "WARN",
-    }
+    common: Settings = {**_QUIET, "spark.driver.memory": memory}
     one_host = _one_host(scratch) if master.startswith(LOCAL) else {}
     if master != LOCAL:
         return common | one_host | {"spark.master": master, "spark.executor.extraJavaOptions": _UTC}
@@ -88,7 +84,22 @@ def _launch_settings(scratch: Path, master: str, cores: int | None, memory: str)
     return common | one_host | {"spark.master": f"{LOCAL}[{cores}]"}
 
 
+def submit_settings() -> dict[str, str]:
+    """What spark-submit is to be told of our jobs: what counts only when the JVM of the driver starts."""
+    return {
+        **_QUIET,
+        "spark.driver.memory": MEMORY,
+        "spark.driver.extraJavaOptions": _UTC,
+        "spark.executor.extraJavaOptions": _UTC,
+    }
+
+
 _UTC = "-Duser.timezone=UTC"
+_QUIET = {
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+    "spark.log.level": "WARN",
+}
 
 
 def _one_host(scratch: Path) -> Settings:

@@ -1,8 +1,11 @@
 """Fixtures that every test folder may use."""
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -41,3 +44,18 @@ def s3_url(s3_endpoint: str) -> str:
 def s3_store(s3_endpoint: str, s3_url: str) -> S3Store:
     """A store in a new, empty bucket, over HTTP."""
     return S3Store(s3_url, s3_endpoint)
+
+
+@pytest.fixture(scope="session")
+def airflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home of Airflow with an empty database, airflow.db. For copying: the migrations take seconds."""
+    home = tmp_path_factory.mktemp("airflow-database")
+    environment = os.environ | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+    }
+    migrate = [sys.executable, "-m", "airflow", "db", "migrate"]
+    done = subprocess.run(migrate, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (home / "airflow.cfg").unlink(missing_ok=True)  # it names this home
+    return home

@@ -1,10 +1,30 @@
 """How the credentials of an Airflow connection reach a command: by its environment, and by nothing else."""
 
+import contextlib
+import logging
 import os
 from typing import Any
 
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+
+from persia_core.airflow.names import PUSHGATEWAY_CONNECTION
 from persia_core.config.load import PUSHGATEWAY_VARIABLE
 from persia_core.monitoring.deliver import PASSWORD_VARIABLE, USER_VARIABLE
+
+log = logging.getLogger(__name__)
+
+
+def environment_of_connections(s3_conn_id: str) -> dict[str, str]:
+    """The environment of a command, with the credentials of store and Pushgateway, if there are any."""
+    try:
+        environment = command_environment(Connection.get(s3_conn_id))
+    except AirflowNotFoundException:
+        log.info("no connection %s: credentials are left to boto3's own chain", s3_conn_id)
+        environment = command_environment(None)
+    with contextlib.suppress(AirflowNotFoundException):
+        environment |= pushgateway_environment(Connection.get(PUSHGATEWAY_CONNECTION))
+    return environment
 
 
 def command_environment(connection: Any | None) -> dict[str, str]:

@@ -10,13 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import BaseOperator, Connection
-from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk import BaseOperator
 
 from persia_core.airflow import links as buttons
-from persia_core.airflow.credentials import command_environment, pushgateway_environment
+from persia_core.airflow.credentials import environment_of_connections
 from persia_core.airflow.failure import failure_of
-from persia_core.airflow.names import PUSHGATEWAY_CONNECTION, S3_CONNECTION
+from persia_core.airflow.names import S3_CONNECTION
 from persia_core.config.home import project_dir
 from persia_core.exit_codes import ExitCode
 
@@ -125,14 +124,7 @@ class PersiaOperator(BaseOperator):
 
     def environment(self) -> dict[str, str]:
         """The environment of the command, with the credentials of the connections."""
-        try:
-            environment = command_environment(Connection.get(self.s3_conn_id))
-        except AirflowNotFoundException:
-            self.log.info("no connection %s: credentials are left to boto3's own chain", self.s3_conn_id)
-            environment = command_environment(None)
-        with contextlib.suppress(AirflowNotFoundException):
-            environment |= pushgateway_environment(Connection.get(PUSHGATEWAY_CONNECTION))
-        return environment
+        return environment_of_connections(self.s3_conn_id)
 
     def _run(self, command: list[str]) -> tuple[int, list[str]]:
         guarded = [sys.executable, "-m", "persia_core.launch.guard", *command]

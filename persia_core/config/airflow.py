@@ -27,6 +27,10 @@ class AirflowSection(Section):
     # Of a TensorBoard that shows PERSIA_HOME/work.
     tensorboard_url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$")] | None = None
 
+    # An Airflow connection of type spark, with the master that hash_features is submitted to by spark-submit;
+    # null: `persia hash` starts Spark itself, where the section `spark` says.
+    spark_connection: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,200}$")] | None = None
+
     poll_s: Annotated[float, Field(gt=0)] = 60.0  # between two looks while a task waits
     raw_deadline_h: Hours = 6.0  # for the raw partition to arrive
     # A day that was landed before this one and is not trained yet: wait for it, refuse this day, or skip that

@@ -127,17 +127,19 @@ def _run_spark(config: ModelConfig, files: list[RawFile], output: Path) -> tuple
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
+    section = config.spark
+    master = section.master
     try:
-        section = config.spark
-        with spark_session(work_dir(), master=section.master, settings=section.settings) as spark:
+        with spark_session(work_dir(), master=master, settings=section.settings) as spark:
+            master = spark.sparkContext.master  # under spark-submit the one that was submitted to
             report = hash_files(spark, config, files, output)
     except PersiaError:
         raise
     except (PySparkException, Py4JError) as error:
-        if known := explained(error, config, files):
+        if known := explained(error, master, files):
             raise known from error
         raise
-    return report, check_shared(config.spark.master, report.rows_kept, output)
+    return report, check_shared(master, report.rows_kept, output)
 
 
 def _rejected(

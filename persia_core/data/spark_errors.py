@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from persia_core.config import ModelConfig
 from persia_core.config.home import persia_home, work_dir
 from persia_core.errors import DataInvalid, DiskFull, EnvironmentProblem, PersiaError
 from spark_jobs.raw_files import RawFile
@@ -15,15 +14,15 @@ _ONE_PROCESS = re.compile(r"local(\[.*\])?")
 _NOT_THERE = ("FileNotFoundException", "FILE_NOT_EXIST")
 
 
-def explained(error: Exception, config: ModelConfig, files: Sequence[RawFile]) -> PersiaError | None:
-    """The error for people behind one of Spark; None if it is none that is known."""
+def explained(error: Exception, master: str, files: Sequence[RawFile]) -> PersiaError | None:
+    """The error for people behind one of Spark on `master`; None if it is none that is known."""
     text = str(error)
     if "No space left on device" in text:
         return disk_full()
     if "S3AFileSystem not found" in text:  # the driver has it, or it would not have come so far
         return no_s3a("of the executors' version of Hadoop")
-    if not _ONE_PROCESS.fullmatch(config.spark.master) and any(word in text for word in _NOT_THERE):
-        return _not_shared(config.spark.master, "an executor does not find a file", persia_home())
+    if not _ONE_PROCESS.fullmatch(master) and any(word in text for word in _NOT_THERE):
+        return _not_shared(master, "an executor does not find a file", persia_home())
     for file in files:
         name = file.location.rpartition("/")[2]
         if name in text or quote(name) in text:

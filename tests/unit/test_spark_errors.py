@@ -38,15 +38,15 @@ def test_what_an_executor_does_not_find_is_told_apart_from_a_damaged_file(tmp_pa
     path.write_bytes(b"x")
     files = [local_file(path, "s3://bucket/raw/day one.csv.gz")]
     lost = RuntimeError("java.io.FileNotFoundException: File file:/home/day%20one.csv.gz does not exist")
-    found = explained(lost, on("yarn"), files)
+    found = explained(lost, "yarn", files)
     assert isinstance(found, EnvironmentProblem) and "PERSIA_HOME" in found.remedy
     cut = RuntimeError("Unexpected end of input stream in file:/home/day%20one.csv.gz")
-    found = explained(cut, on("yarn"), files)
+    found = explained(cut, "yarn", files)
     assert isinstance(found, DataInvalid) and found.what.startswith(files[0].name)
     jars = RuntimeError("ClassNotFoundException: Class org.apache.hadoop.fs.s3a.S3AFileSystem not found")
-    found = explained(jars, on("yarn"), files)
+    found = explained(jars, "yarn", files)
     assert isinstance(found, EnvironmentProblem) and "hadoop-aws" in found.remedy
-    assert explained(RuntimeError("something else"), on("yarn"), files) is None
+    assert explained(RuntimeError("something else"), "yarn", files) is None
 
 
 @pytest.mark.parametrize(

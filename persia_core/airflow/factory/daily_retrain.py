@@ -102,13 +102,7 @@ def _prepare(model: ScheduledModel) -> list[Any]:
             execution_timeout=LOOK_TIMEOUT,
             doc_md=TASKS[names.WAIT_FOR_RAW],
         ),
-        PersiaOperator(
-            task_id=_task_id(names.HASH_FEATURES),
-            command=["hash", *day],
-            pool=names.SPARK_POOL,
-            execution_timeout=timeout,
-            doc_md=TASKS[names.HASH_FEATURES],
-        ),
+        _hash(model, day),
         PersiaOperator(
             task_id=_task_id(names.VALIDATE_PARTITION),
             command=["validate", "data", *day],
@@ -119,6 +113,27 @@ def _prepare(model: ScheduledModel) -> list[Any]:
             doc_md=TASKS[names.VALIDATE_PARTITION],
         ),
     ]
+
+
+def _hash(model: ScheduledModel, day: list[str]) -> Any:
+    common: dict[str, Any] = {
+        "task_id": _task_id(names.HASH_FEATURES),
+        "pool": names.SPARK_POOL,
+        "execution_timeout": timedelta(hours=model.airflow.prepare_timeout_h),
+        "doc_md": TASKS[names.HASH_FEATURES],
+    }
+    if model.airflow.spark_connection is None:
+        return PersiaOperator(command=["hash", *day], **common)
+    # Only DAGs that submit pay for the import of the provider.
+    from persia_core.airflow.spark_submit import HashSubmitOperator
+
+    return HashSubmitOperator(
+        conn_id=model.airflow.spark_connection,
+        conf=dict(model.config.spark.settings),
+        name=f"persia-hash-{model.name}",
+        application_args=day,
+        **common,
+    )
 
 
 def _train(model: ScheduledModel) -> list[Any]:
