@@ -24,6 +24,12 @@ ROOT = Path(__file__).parents[2]
 BAD = "2026-11-21"
 SECRET = "not-for-anyone-7f3a"
 GOOD_ROWS = {"a.csv": csv_bytes(random_rows(200, seed=5)), "b.csv": csv_bytes(random_rows(90, seed=6))}
+# For a few rows compiling takes longer than interpreting.
+FAST = {
+    "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
+}
 
 RUN = """
 import json, sys
@@ -59,7 +65,7 @@ def run_days(root: Path, home: Path) -> tuple[list[Any], str]:
     document = DOCUMENT | {
         "storage": {"url": (root / "store").as_uri()},
         "airflow": {"spark_connection": "tiny_spark", "retries": 2, "retry_delay_s": 0, "schedule": None},
-        "spark": {"settings": {"spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}},
+        "spark": {"settings": FAST},
     }
     (root / "configs" / "oracle.yaml").write_text(yaml.safe_dump(document))
     shutil.copytree(home, root / "airflow")
