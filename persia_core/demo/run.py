@@ -27,6 +27,7 @@ from persia_core.handoff.object_store import NotFound, ObjectStore, open_store
 from persia_core.platform import Platform, down, up
 
 RUN_TIMEOUT_S = 1800.0
+MODELS_PAGE = "/plugin/models"  # in Airflow's frame
 
 
 def run_demo(days: int = 3, keep: bool = False) -> None:
@@ -52,6 +53,10 @@ def run_demo(days: int = 3, keep: bool = False) -> None:
     if platform.fresh and not keep:
         _say("The platform was stopped again. To look around in it: `persia demo --keep`, later `make down`.")
         _say("`make up` shows the runs of this demo again; what the S3 endpoint held is gone.")
+    else:
+        _say(
+            f"The platform stays up: {platform.airflow_url}. `make down` stops it; what S3 holds is then gone."
+        )
     if problems := shortcomings(table):
         raise PersiaError(
             "the demo ran, but its result is not good enough: " + "; ".join(problems),
@@ -141,6 +146,7 @@ def _say_where(config: ModelConfig, store: ObjectStore, platform: Platform, last
     _say("To look at it:")
     dag = f"{platform.airflow_url}/dags/{names.daily_retrain(config.name)}"
     _say(f"  Airflow    {dag}   (while the platform is up)")
+    _say(f"  Models     {platform.airflow_url}{MODELS_PAGE}   (champion, AUC over days, roll back; likewise)")
     _say(f"  Data Docs  {(here / index).as_uri()}")
     _say(f"  report     {(here / version / 'report.html').as_uri()}")
     _say(f"  champion   {store.uri(version)}")

@@ -128,7 +128,7 @@ def test_the_page_shows_versions_verdicts_and_a_way_back(client: TestClient, ver
     assert "for <2026" not in page
     # Only the version before the champion: not the champion, and not the newer one.
     assert page.count('<form class="rollback"') == 1
-    assert f'data-version="{versions[0]}">\n<input' in page
+    assert f'<form class="rollback" data-model="{MODEL}" data-version="{versions[0]}">' in page
     report = client.get(f"/persia/models/{MODEL}/{versions[1]}/report.html", headers=login("ADMIN"))
     assert report.content == REPORT
     assert report.headers["content-security-policy"].startswith("sandbox")

@@ -1,4 +1,4 @@
-"""Takes the pictures of the Airflow UI that stand in the documentation. Needs a running platform.
+"""Takes the pictures of the Airflow UI that stand in the documentation, on a platform with the demo's runs.
 
 persia demo --keep && python -m tests.e2e.screenshots docs/images
 """
@@ -6,76 +6,88 @@ persia demo --keep && python -m tests.e2e.screenshots docs/images
 import argparse
 import json
 import logging
-import shutil
 from pathlib import Path
-from urllib.parse import quote
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
+from persia_core.airflow import names
 from persia_core.errors import EnvironmentProblem
 from persia_core.platform.state import load_state
+from tests.e2e.browser import Person, chromium, headless
 
 log = logging.getLogger(__name__)
 
-BROWSER_ARGUMENTS = [
-    "--no-sandbox",  # for root in a container; only loopback pages are opened
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SIZES = {"grid": (1440, 720), "graph": (1440, 480)}
-PANELS = {"grid": (27, 73), "graph": (66, 34)}  # per cent of the width: left, right
+LEFT = {"grid": 27, "graph": 72}  # per cent of the width that the grid or the graph has
 
 
 def main() -> None:
-    """Save `<dag>_grid.png` (all runs) and `<dag>.png` (graph of the newest good run) in a directory."""
+    """Save a picture of each page that people look at, of the newest good run of a DAG."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--dag", default="daily_retrain_movielens_dlrm")
+    parser.add_argument("--model", default="movielens_dlrm")
+    parser.add_argument("--url", help="of another API server of the same Airflow")
     arguments = parser.parse_args()
     state = load_state()
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
     if state is None:
         raise EnvironmentProblem("the platform is not up", "persia platform up, or persia demo --keep")
-    if browser_path is None:
+    if chromium() is None:
         raise EnvironmentProblem("no chromium on the PATH", "install it: apt-get install chromium")
     arguments.out.mkdir(parents=True, exist_ok=True)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=BROWSER_ARGUMENTS)
-        grid(_page(browser, "grid"), state.airflow_url, arguments.dag, arguments.out)
-        graph(_page(browser, "graph"), state.airflow_url, arguments.dag, arguments.out)
-        browser.close()
+    with headless() as browser:
+        pictures(browser, arguments.url or state.airflow_url, arguments.model, arguments.out)
 
 
-def grid(page: Page, url: str, dag: str, out: Path) -> None:
-    """The overview of a DAG: every run and task in the grid, durations beside it."""
-    page.goto(f"{url}/dags/{dag}")
-    page.get_by_text("Dag Runs").first.wait_for()
-    _save(page, out / f"{dag}_grid.png")
+def pictures(browser: Browser, url: str, model: str, out: Path) -> None:
+    """Overview and graph of the DAG, a task with its buttons, what they lead to, and the page "Models"."""
+    dag = names.daily_retrain(model)
+    person = Person(_page(browser, "grid", 1280, 600), url)
+    person.open_dag(dag)
+    run = _newest_good_run(person.page, url, dag)
+    _expand(person.page)
+    _save(person.page, out / "daily_retrain_grid.png")
+    person.page.goto(f"{url}/dags/{dag}/runs/{run}/tasks/{names.VALIDATE_MODEL}/details")
+    person.page.get_by_role("link", name="Run report").wait_for()
+    _save(person.page, out / "task_buttons.png")
+    person.page.set_viewport_size({"width": 1280, "height": 800})
+    for task, button, picture in (
+        (names.VALIDATE_PARTITION, "Data Docs", "data_docs.png"),
+        (names.PUBLISH, "Run report", "model_report.png"),
+    ):
+        person.press(dag, run, task, button)
+        _save(person.page, out / picture)
+    for theme in ("light", "dark"):
+        person.open_models(theme)
+        _save(person.page, out / f"models_{theme}.png")
+    row = person.open_models("light").locator("tr[data-version]").nth(1)
+    row.get_by_role("button").first.click()
+    row.get_by_label("Reason").fill("clicks fell since Thursday")
+    _save(person.page, out / "roll_back.png")
+    person = Person(_page(browser, "graph", 1440, 420), url)
+    person.open_dag(dag)
+    person.open_run(dag, run)
+    person.page.add_style_tag(content=".react-flow__minimap, .react-flow__panel { display: none }")
+    _expand(person.page)
+    _save(person.page, out / "daily_retrain.png")
 
 
-def graph(page: Page, url: str, dag: str, out: Path) -> None:
-    """The graph of the newest successful run, each task in the colour of its state."""
-    page.goto(f"{url}/dags/{dag}")  # logs in
-    page.get_by_text("Dag Runs").first.wait_for()
+def _newest_good_run(page: Page, url: str, dag: str) -> str:
     query = f"{url}/api/v2/dags/{dag}/dagRuns?state=success&order_by=-run_after&limit=1"
     runs = page.request.get(query).json()["dag_runs"]
     if not runs:
         raise EnvironmentProblem(f"no run of {dag} has succeeded yet", "persia demo --keep")
-    page.goto(f"{url}/dags/{dag}/runs/{quote(runs[0]['dag_run_id'])}")
-    page.locator(".react-flow__node").last.wait_for()
-    page.add_style_tag(content=".react-flow__minimap, .react-flow__panel { display: none }")
-    _save(page, out / f"{dag}.png")
+    return str(runs[0]["dag_run_id"])
 
 
-def _page(browser: Browser, view: str) -> Page:
-    width, height = SIZES[view]
+def _expand(page: Page) -> None:
+    """Show the tasks inside the groups."""
+    page.get_by_test_id("expand-all-button").first.click()
+
+
+def _page(browser: Browser, view: str, width: int, height: int) -> Page:
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme="light")
-    panels = {"details-panel,main-panel": {"expandToSizes": {}, "layout": PANELS[view]}}
+    layout = (LEFT[view], 100 - LEFT[view])
+    panels = {"details-panel,main-panel": {"expandToSizes": {}, "layout": layout}}
     for key, value in (("default_dag_view", view), (f"react-resizable-panels:{view}-ltr", panels)):
         page.add_init_script(f"localStorage.setItem({json.dumps(key)}, {json.dumps(json.dumps(value))})")
     return page

@@ -7,6 +7,7 @@ from typing import Any
 
 from persia_core.airflow import names
 from persia_core.airflow.models_page.overview import ModelOverview
+from persia_core.airflow.pages.render import TEMPLATES, moment
 from persia_core.handoff import chart
 from persia_core.page_templates import page_environment
 
@@ -23,8 +24,8 @@ class Section:
 def models_page(sections: Sequence[Section], nonce: str, *, may_roll_back: bool) -> str:
     """HTML of all models. `nonce` marks the page's own script (Content-Security-Policy)."""
     folder = Path(__file__).parent / "templates"
-    environment = page_environment(folder, Path(chart.__file__).parent / "templates")
-    environment.filters["number"] = _number
+    environment = page_environment(folder, Path(chart.__file__).parent / "templates", TEMPLATES)
+    environment.filters |= {"number": _number, "moment": moment}
     return environment.get_template("models.html.j2").render(
         sections=sections,
         plots={s.model: chart.over_days(s.overview.days, "AUC") for s in sections if s.overview},

@@ -14,7 +14,6 @@ from persia_core.handoff.object_store import NotFound
 
 # What was made by a run is data: it may bring its own style and drawings, and nothing else.
 DATA_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 
 def all_models() -> list[ScheduledModel]:

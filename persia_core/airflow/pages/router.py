@@ -13,13 +13,12 @@ from persia_core.airflow.pages.data_docs import data_docs_page
 from persia_core.airflow.pages.ranks import end_of_log, rank_logs
 from persia_core.airflow.pages.reading import (
     DATA_POLICY,
-    PAGE_POLICY,
     answered,
     model_with_logs,
     readable_model,
     reader_of,
 )
-from persia_core.airflow.pages.render import render
+from persia_core.airflow.pages.render import page_policy, render
 from persia_core.airflow.pages.version import version_page
 from persia_core.checkpoint.layout import TENSORBOARD, run_directory
 from persia_core.config.home import project_dir, work_dir
@@ -102,4 +101,4 @@ def _run_directory(model: ScheduledModel, ds: str, run: str) -> Path:
 
 
 def _page(html: str) -> HTMLResponse:
-    return HTMLResponse(html, headers={"Content-Security-Policy": PAGE_POLICY, "Cache-Control": "no-store"})
+    return HTMLResponse(html, headers={"Content-Security-Policy": page_policy(), "Cache-Control": "no-store"})
