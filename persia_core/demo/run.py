@@ -54,9 +54,7 @@ def run_demo(days: int = 3, keep: bool = False) -> None:
         _say("The platform was stopped again. To look around in it: `persia demo --keep`, later `make down`.")
         _say("`make up` shows the runs of this demo again; what the S3 endpoint held is gone.")
     else:
-        _say(
-            f"The platform stays up: {platform.airflow_url}. `make down` stops it; what S3 holds is then gone."
-        )
+        _say(f"The platform stays up: {platform.airflow_url}. `make down` stops it; its S3 forgets all.")
     if problems := shortcomings(table):
         raise PersiaError(
             "the demo ran, but its result is not good enough: " + "; ".join(problems),

@@ -16,6 +16,7 @@ from persia_core.handoff.layout import (
 from persia_core.handoff.manifest import Lineage, Manifest, Part, digest_of
 from persia_core.handoff.object_store import ObjectStore
 from persia_core.handoff.pointer import CHAMPION, read_pointer
+from persia_core.handoff.report import REPORT
 from persia_core.validation.verdict import ModelCheck, ModelVerdict
 
 MODEL = "small"
@@ -47,9 +48,12 @@ def store_version(
     *,
     verdict: bool | None = True,
     details: dict[str, Any] | None = None,
+    report: bytes | None = None,
 ) -> str:
     """Store a version of `ds` with two parts, and a verdict on it (None: none); returns its name."""
     parts = {"schema.json": b"{}", "embeddings/user.parquet": f"{ds} {content}".encode()}
+    if report is not None:
+        parts[REPORT] = report
     manifest = manifest_of("model_version", ds, parts, details or {})
     version = version_name(ds, manifest.digest)
     for path, data in parts.items():
