@@ -24,7 +24,7 @@ CLEAN_UP = "clean_up"
 
 ROLLBACK_DAG = "rollback_model"
 
-SCHEDULES_VARIABLE = "PERSIA_SCHEDULES"  # "off": no DAG starts by the clock
+SCHEDULES_VARIABLE = "PERSIA_SCHEDULES"  # "off": no DAG starts by the clock; backfills do
 
 
 def daily_retrain(model: str) -> str:

@@ -128,6 +128,11 @@ class AirflowClient:
         runs = self._call("GET", f"/api/v2/dags/{self._dag}/dagRuns?order_by=-run_after&limit=100")
         return [str(run["dag_run_id"]) for run in runs["dag_runs"]]
 
+    def backfilled(self) -> dict[str, str]:
+        """Partition key -> run id, of the runs that backfills have made."""
+        runs = self._call("GET", f"/api/v2/dags/{self._dag}/dagRuns?run_type=backfill&limit=100")
+        return {str(run["partition_key"]): str(run["dag_run_id"]) for run in runs["dag_runs"]}
+
     def result(self, run_id: str, task_id: str, key: str = "return_value") -> Any:
         """What a task of a run returned (its XCom), or left under another key."""
         run = f"/api/v2/dags/{self._dag}/dagRuns/{quote(run_id)}"

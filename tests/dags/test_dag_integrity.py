@@ -128,6 +128,25 @@ print("RESULT" + json.dumps([info.partition_key, info.run_after.isoformat()]))
     assert _python(code, ROOT / "dags") == [key, start]
 
 
+def test_without_a_clock_no_run_is_due_and_a_backfill_has_its_partitions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PERSIA_SCHEDULES", "off")
+    code = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import daily_retrain
+from airflow.serialization.serialized_objects import DagSerialization
+from pendulum import datetime as at
+dag = DagSerialization.from_dict(DagSerialization.to_dict(daily_retrain.daily_retrain_movielens_dlrm))
+days = dag.iter_dagrun_infos_between(at(2026, 11, 6), at(2026, 11, 20))
+due = dag.next_dagrun_info(last_automated_run_info=None)
+print("RESULT" + json.dumps([due, [info.partition_key for info in days], dag.timetable.summary]))
+"""
+    days = ["2026-11-12", "2026-11-19"]  # Thursdays
+    assert _python(code, ROOT / "dags") == [None, days, "0 3 * * 4 (clock off)"]
+
+
 def test_a_person_can_read_what_it_does(dag: Any) -> None:
     assert len(dag["doc_md"]) > 200
     for task in dag["tasks"]:

@@ -75,12 +75,16 @@ def daily_retrain(model: ScheduledModel) -> DAG:
 def schedule_of(cron: str | None, partition_offset: int) -> Any:
     """The timetable: runs with a partition key by the clock, or only by hand.
 
-    PERSIA_SCHEDULES=off takes the clock away, where nobody delivers partitions. (Airflow's own switch for it
-    would also stop DAGs that wait for assets.)
+    PERSIA_SCHEDULES=off takes the clock away, where nobody delivers partitions; backfills still know the
+    partitions. (Airflow's own switch for it would also stop DAGs that wait for assets.)
     """
-    if cron is None or os.environ.get(names.SCHEDULES_VARIABLE) == "off":
+    if cron is None:
         return PartitionedAtRuntime()
-    return CronPartitionTimetable(cron, timezone="UTC", run_offset=partition_offset, key_format="%Y-%m-%d")
+    timetable: Any = CronPartitionTimetable
+    if os.environ.get(names.SCHEDULES_VARIABLE) == "off":
+        # Only an Airflow without a clock pays for this import of its core.
+        from persia_core.airflow.timetable import BackfillOnlyTimetable as timetable
+    return timetable(cron, timezone="UTC", run_offset=partition_offset, key_format="%Y-%m-%d")
 
 
 def _task_id(name: str) -> str:

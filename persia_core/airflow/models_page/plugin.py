@@ -1,4 +1,4 @@
-"""What registers our pages with Airflow: an entry point of the group `airflow.plugins` names it."""
+"""What registers our pages and timetable with Airflow: an entry point of the group `airflow.plugins`."""
 
 from collections.abc import MutableMapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from persia_core.airflow.pages.addresses import MODELS, URL_PREFIX
+from persia_core.airflow.timetable import BackfillOnlyTimetable
 
 
 class LazyApp:
@@ -27,9 +28,10 @@ class LazyApp:
 
 
 class ModelsPlugin(AirflowPlugin):
-    """An entry of the navigation, and the application behind it."""
+    """An entry of the navigation, the application behind it, and the timetable of DAGs without a clock."""
 
     name = "persia_models"
+    timetables = [BackfillOnlyTimetable]  # noqa: RUF012  (Airflow's own declaration)
     fastapi_apps = [{"app": LazyApp(), "url_prefix": URL_PREFIX, "name": "Persia models"}]  # noqa: RUF012
     external_views = [  # noqa: RUF012  (Airflow's own declaration)
         {
