@@ -156,7 +156,9 @@ def outcome(
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-6000:]
     lines = [line.partition("RESULT")[2] for line in done.stdout.splitlines() if "RESULT" in line]
-    states = {name: (state, tasks) for name, state, tasks in map(json.loads, lines)}
+    decoder = json.JSONDecoder()  # another process may log on before the line ends
+    said = [decoder.raw_decode(line)[0] for line in lines]
+    states = {name: (state, tasks) for name, state, tasks in said}
     commands = [json.loads(line) for line in (root / "commands").read_text().splitlines()]
     return states, commands, [json.loads(line) for line in (root / "lineage").read_text().splitlines()]
 
