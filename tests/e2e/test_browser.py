@@ -16,7 +16,7 @@ from persia_core.handoff.local_store import LocalStore
 from persia_core.handoff.pointer import CHAMPION, Pointer, read_pointer, swap_pointer
 from persia_core.platform import Platform, down, services, up
 from persia_core.platform.ports import free_port
-from persia_core.platform.processes import start
+from persia_core.platform.processes import end, start
 from persia_core.platform.state import load_state
 from tests.e2e.browser import Person, chromium, headless
 from tests.support.airflow_pages import write_project
@@ -82,30 +82,34 @@ def platform(
     down()
 
 
-def _door(root: Path) -> str:
-    """Another API server of this Airflow, which asks for a log-in; returns its URL."""
+@pytest.fixture
+def door(platform: Platform, tmp_path: Path) -> Iterator[str]:
+    """Another API server of this Airflow, which asks for a log-in; its URL."""
     state = load_state()
     assert state is not None
     state.airflow_port = free_port(0)
-    passwords = root / "passwords.json"
+    passwords = tmp_path / "passwords.json"
     passwords.write_text(json.dumps({"ada": PASSWORD, "vera": PASSWORD}))
     environment = services.airflow_environment(state) | {
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ada:admin,vera:viewer",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
     }
-    start("door", services.airflow_command("api-server", state), environment, root, root / "door.log")
-    return state.airflow_url
+    command = services.airflow_command("api-server", state)
+    started = start("door", command, environment, tmp_path, tmp_path / "door.log")
+    yield state.airflow_url
+    # It overwrites its environment, by which `down` would find it.
+    assert end("door", [started]) == {}
 
 
 @pytest.mark.airflow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(chromium() is None, reason="no Chromium on the PATH")
 def test_a_person_follows_a_day_and_rolls_back(
-    platform: Platform, store: LocalStore, versions: list[str], tmp_path: Path
+    platform: Platform, door: str, store: LocalStore, versions: list[str], tmp_path: Path
 ) -> None:
     """One story, because every start costs many seconds: see the lines that begin a chapter."""
-    url = _door(tmp_path)
+    url = door
     airflow = AirflowClient(platform.airflow_url, platform.home, DAG)
     airflow.wait_for_dag()
     AirflowClient(platform.airflow_url, platform.home, names.ROLLBACK_DAG).wait_for_dag()
