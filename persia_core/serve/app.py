@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated, Any
 
+import anyio
 import numpy as np
 from fastapi import FastAPI, HTTPException, Response
 from fastapi.responses import HTMLResponse, JSONResponse
@@ -22,6 +23,7 @@ from persia_core.serve.metrics import ServeMetrics
 log = logging.getLogger(__name__)
 
 MAX_ROWS = 4096  # of one request
+PREDICTIONS_AT_ONCE = 1
 
 Value = str | bool | int | float | None
 Cell = Value | list[Value]
@@ -61,8 +63,15 @@ def create_app(config: ModelConfig, follower: Follower, metrics: ServeMetrics) -
 
     app = FastAPI(title=f"persia serve: {config.name}", lifespan=lifespan, docs_url=None, redoc_url=None)
 
+    # Hashing rows is Python: more of them at once only take the interpreter from each other, and from the
+    # thread that reads requests and writes answers.
+    at_once = anyio.CapacityLimiter(PREDICTIONS_AT_ONCE)
+
     @app.post("/predict")
-    def predict(request: PredictRequest) -> PredictResponse:
+    async def predict(request: PredictRequest) -> PredictResponse:
+        return await anyio.to_thread.run_sync(answer, request, limiter=at_once)
+
+    def answer(request: PredictRequest) -> PredictResponse:
         in_use = follower.in_use
         if in_use is None:
             metrics.requests.labels("not_ready").inc()
