@@ -8,6 +8,8 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, FrameLocator, Page, Response, expect, sync_playwright
 
+from persia_core.errors import EnvironmentProblem
+
 ARGUMENTS = [
     "--no-sandbox",  # for root in a container; only loopback pages are opened
     "--disable-gpu",
@@ -20,9 +22,12 @@ ARGUMENTS = [
 PATIENCE_MS = 60_000  # a busy machine draws a page slowly
 
 
-def chromium() -> str | None:
-    """Where it is installed."""
-    return shutil.which("chromium") or shutil.which("google-chrome")
+def chromium() -> str:
+    """Where it is installed. Raises EnvironmentProblem."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None:
+        raise EnvironmentProblem("no Chromium on the PATH", "install it: infra/chromium.sh, as root")
+    return found
 
 
 @contextmanager

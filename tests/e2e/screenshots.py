@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page
 from persia_core.airflow import names
 from persia_core.errors import EnvironmentProblem
 from persia_core.platform.state import load_state
-from tests.e2e.browser import Person, chromium, headless
+from tests.e2e.browser import Person, headless
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +31,6 @@ def main() -> None:
     state = load_state()
     if state is None:
         raise EnvironmentProblem("the platform is not up", "persia platform up, or persia demo --keep")
-    if chromium() is None:
-        raise EnvironmentProblem("no chromium on the PATH", "install it: apt-get install chromium")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with headless() as browser:
         pictures(browser, arguments.url or state.airflow_url, arguments.model, arguments.out)

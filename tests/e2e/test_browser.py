@@ -18,7 +18,7 @@ from persia_core.platform import Platform, down, services, up
 from persia_core.platform.ports import free_port
 from persia_core.platform.processes import end, start
 from persia_core.platform.state import load_state
-from tests.e2e.browser import Person, chromium, headless
+from tests.e2e.browser import Person, headless
 from tests.support.airflow_pages import write_project
 from tests.support.runs import small_config
 from tests.support.versions import MODEL, store_version
@@ -104,7 +104,6 @@ def door(platform: Platform, tmp_path: Path) -> Iterator[str]:
 
 @pytest.mark.airflow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(chromium() is None, reason="no Chromium on the PATH")
 def test_a_person_follows_a_day_and_rolls_back(
     platform: Platform, door: str, store: LocalStore, versions: list[str], tmp_path: Path
 ) -> None:
