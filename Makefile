@@ -41,6 +41,7 @@ demo: setup ## the daily retrain on real data, three logical days, through a rea
 	@$(BIN)/persia demo
 
 test: setup ## all tests, two files at a time (PROCESSES=0: one, in one process)
+	-@infra/chromium.sh
 	@$(BIN)/python -m pytest --numprocesses=$(PROCESSES) --dist=loadfile --no-loadscope-reorder
 
 fuzz-build: setup
